@@ -1,0 +1,188 @@
+/*
+ * The allocator of one core: all that lwIP and the port allocate lies in one stretch of address space.
+ *
+ * Theory of operation. The stretch is reserved once and costs memory only where it was touched. A block comes from
+ * the free list of its size class, else from the end of what is used (`top`). Classes are four to a doubling, so
+ * at most a quarter is wasted; lwIP allocates few distinct sizes, so the lists serve nearly every call.
+ *
+ * Invariants:
+ * 1. A block belongs to its class for ever; memory goes back to the system when the core is closed, at once.
+ * 2. Nothing outside the stretch is ever handed out, and nothing grows beyond `limit`: NULL is the answer then.
+ * 3. Eight bytes before each block hold its class and a mark that tells used from free; a double free is an
+ *    assertion, not a corrupted list.
+ */
+#include "core.h"
+
+#include <string.h>
+
+#if defined(__SANITIZE_ADDRESS__)
+#define LWIPY_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define LWIPY_ASAN 1
+#endif
+#endif
+#ifdef LWIPY_ASAN
+#include <sanitizer/asan_interface.h>
+#define POISON(p, n)   ASAN_POISON_MEMORY_REGION((p), (n))
+#define UNPOISON(p, n) ASAN_UNPOISON_MEMORY_REGION((p), (n))
+#else
+#define POISON(p, n)   do {} while (0)
+#define UNPOISON(p, n) do {} while (0)
+#endif
+
+#define MIN_SHIFT   5                    /* the smallest block, header included, is 32 bytes */
+#define MAX_SHIFT   24                   /* the largest 16 MB */
+#define CLASSES     ((MAX_SHIFT - MIN_SHIFT) * 4 + 1)
+#define COMMIT_STEP ((size_t)1 << 20)
+#define MARK_USED   0x75736564u
+#define MARK_FREE   0x66726565u
+
+struct header {
+  u32_t class;
+  u32_t mark;
+};
+
+static u8_t *base, *top, *committed, *end;
+static struct header *free_list[CLASSES];
+static size_t used;
+
+int
+lwipy_arena_open(size_t limit)
+{
+  while ((base = lwipy_reserve(limit)) == NULL) {
+    limit /= 2;
+    if (limit < COMMIT_STEP) {
+      return -1;
+    }
+  }
+  top = committed = base;
+  end = base + limit;
+  POISON(base, limit);
+  return 0;
+}
+
+void
+lwipy_arena_close(void)
+{
+  if (base != NULL) {
+    UNPOISON(base, (size_t)(end - base));
+    lwipy_unreserve(base, (size_t)(end - base));
+    base = NULL;
+  }
+}
+
+size_t
+lwipy_arena_used(void)
+{
+  return used;
+}
+
+size_t
+lwipy_arena_limit(void)
+{
+  return (size_t)(end - base);
+}
+
+static u32_t
+class_of(size_t size)
+{
+  u32_t shift = MIN_SHIFT;
+  if (size <= ((size_t)1 << MIN_SHIFT)) {
+    return 0;
+  }
+#if defined(__GNUC__)
+  shift = (u32_t)(63 - __builtin_clzll((unsigned long long)(size - 1)));
+#else
+  while (((size - 1) >> (shift + 1)) != 0) {
+    shift++;
+  }
+#endif
+  /* 2^shift < size <= 2^(shift+1): which quarter of the way? */
+  return (shift - MIN_SHIFT) * 4 + (u32_t)((size - 1 - ((size_t)1 << shift)) >> (shift - 2)) + 1;
+}
+
+static size_t
+size_of(u32_t class)
+{
+  u32_t shift = MIN_SHIFT + (class + 3) / 4 - 1;
+  if (class == 0) {
+    return (size_t)1 << MIN_SHIFT;
+  }
+  return ((size_t)1 << shift) + ((size_t)((class - 1) % 4 + 1) << (shift - 2));
+}
+
+static struct header *
+extend(u32_t class)
+{
+  size_t size = size_of(class);
+  struct header *block = (struct header *)(void *)top;
+  if (size > (size_t)(end - top)) {
+    return NULL;
+  }
+  if (top + size > committed) {
+    size_t step = (size + COMMIT_STEP - 1) / COMMIT_STEP * COMMIT_STEP;
+    step = LWIP_MIN(step, (size_t)(end - committed));
+    if (lwipy_commit(committed, step) != 0) {
+      return NULL;
+    }
+    committed += step;
+  }
+  UNPOISON(block, sizeof(*block));
+  block->class = class;
+  top += size;
+  return block;
+}
+
+void *
+lwipy_arena_malloc(size_t size)
+{
+  struct header *block;
+  u32_t class;
+  if (size > ((size_t)1 << MAX_SHIFT) - sizeof(struct header)) {
+    return NULL;
+  }
+  class = class_of(size + sizeof(struct header));
+  block = free_list[class];
+  if (block != NULL) {
+    LWIP_ASSERT("arena: block on a free list is in use", block->mark == MARK_FREE);
+    UNPOISON(block + 1, sizeof(block));
+    memcpy(&free_list[class], block + 1, sizeof(block));
+  } else if ((block = extend(class)) == NULL) {
+    return NULL;
+  }
+  block->mark = MARK_USED;
+  used += size_of(class);
+  UNPOISON(block + 1, size);
+  return block + 1;
+}
+
+void *
+lwipy_arena_calloc(size_t count, size_t size)
+{
+  void *block;
+  if (size != 0 && count > SIZE_MAX / size) {
+    return NULL;
+  }
+  block = lwipy_arena_malloc(count * size);
+  if (block != NULL) {
+    memset(block, 0, count * size);
+  }
+  return block;
+}
+
+void
+lwipy_arena_free(void *memory)
+{
+  struct header *block;
+  if (memory == NULL) {
+    return;
+  }
+  block = (struct header *)memory - 1;
+  LWIP_ASSERT("arena: freed twice, or never allocated", block->mark == MARK_USED);
+  block->mark = MARK_FREE;
+  used -= size_of(block->class);
+  memcpy(block + 1, &free_list[block->class], sizeof(block));
+  free_list[block->class] = block;
+  POISON(block + 1, size_of(block->class) - sizeof(*block));
+}

@@ -1,0 +1,129 @@
+/*
+ * See fifo.h.
+ */
+#include "fifo.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "lwip/pbuf.h"
+
+#define FIRST_ROOM ((size_t)64 << 10)
+#define PREFIX     sizeof(uint32_t)
+
+static void
+copy_out(const struct lwipy_fifo *fifo, size_t at, void *to, size_t length)
+{
+  size_t start = (fifo->head + at) & (fifo->room - 1);
+  size_t first = fifo->room - start;
+  if (first > length) {
+    first = length;
+  }
+  memcpy(to, fifo->memory + start, first);
+  memcpy((uint8_t *)to + first, fifo->memory, length - first);
+}
+
+static void
+append(struct lwipy_fifo *fifo, const void *from, size_t length)
+{
+  size_t start = (fifo->head + fifo->used) & (fifo->room - 1);
+  size_t first = fifo->room - start;
+  if (first > length) {
+    first = length;
+  }
+  memcpy(fifo->memory + start, from, first);
+  memcpy(fifo->memory, (const uint8_t *)from + first, length - first);
+  fifo->used += length;
+}
+
+static int
+grow(struct lwipy_fifo *fifo, size_t need)
+{
+  size_t room = fifo->room ? fifo->room : FIRST_ROOM;
+  uint8_t *bigger;
+  while (room < need) {
+    room *= 2;
+  }
+  if (room > LWIPY_FIFO_MAX || (bigger = malloc(room)) == NULL) {
+    return -1;
+  }
+  if (fifo->used > 0) {
+    copy_out(fifo, 0, bigger, fifo->used);
+  }
+  free(fifo->memory);
+  fifo->memory = bigger;
+  fifo->room = room;
+  fifo->head = 0;
+  return 0;
+}
+
+int
+lwipy_fifo_put(struct lwipy_fifo *fifo, const struct pbuf *p)
+{
+  uint32_t length = p->tot_len;
+  size_t need = fifo->used + PREFIX + length;
+  if (need > fifo->room && grow(fifo, need) != 0) {
+    return -1;
+  }
+  append(fifo, &length, PREFIX);
+  for (; p != NULL; p = p->next) {
+    append(fifo, p->payload, p->len);
+  }
+  return 0;
+}
+
+size_t
+lwipy_fifo_next(const struct lwipy_fifo *fifo)
+{
+  uint32_t length = 0;
+  if (fifo->used > 0) {
+    copy_out(fifo, 0, &length, PREFIX);
+  }
+  return length;
+}
+
+static void
+drop(struct lwipy_fifo *fifo, size_t length)
+{
+  fifo->used -= length;
+  fifo->head = fifo->used == 0 ? 0 : (fifo->head + length) & (fifo->room - 1);
+}
+
+size_t
+lwipy_fifo_get(struct lwipy_fifo *fifo, uint8_t *frame)
+{
+  size_t length = lwipy_fifo_next(fifo);
+  copy_out(fifo, PREFIX, frame, length);
+  drop(fifo, PREFIX + length);
+  return length;
+}
+
+size_t
+lwipy_fifo_take(struct lwipy_fifo *fifo, uint8_t *batch, size_t room)
+{
+  size_t taken = 0;
+  if (fifo->used <= room) {
+    taken = fifo->used;      /* the usual case: everything, in one copy */
+  } else {
+    while (taken < fifo->used) {
+      uint32_t length;
+      copy_out(fifo, taken, &length, PREFIX);
+      if (taken + PREFIX + length > room) {
+        break;
+      }
+      taken += PREFIX + length;
+    }
+  }
+  if (taken > 0) {
+    copy_out(fifo, 0, batch, taken);
+    drop(fifo, taken);
+  }
+  return taken;
+}
+
+void
+lwipy_fifo_clear(struct lwipy_fifo *fifo)
+{
+  free(fifo->memory);
+  memset(fifo, 0, sizeof(*fifo));
+}

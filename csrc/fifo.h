@@ -1,0 +1,28 @@
+/*
+ * A bounded queue of frames in one circular stretch of the process's heap: [32-bit length][frame], as in a packed
+ * batch. It grows by doubling up to LWIPY_FIFO_MAX and refuses beyond.
+ *
+ * Invariants: `used` <= `room`; `room` is 0 or a power of two; `head` < `room` where `room` > 0.
+ */
+#ifndef LWIPY_FIFO_H
+#define LWIPY_FIFO_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define LWIPY_FIFO_MAX ((size_t)4 << 20)
+
+struct pbuf;
+
+struct lwipy_fifo {
+  uint8_t *memory;
+  size_t room, head, used;
+};
+
+int lwipy_fifo_put(struct lwipy_fifo *fifo, const struct pbuf *p);      /* 0, or -1 when full */
+size_t lwipy_fifo_next(const struct lwipy_fifo *fifo);                  /* length of the first frame; 0: empty */
+size_t lwipy_fifo_get(struct lwipy_fifo *fifo, uint8_t *frame);         /* takes the first frame */
+size_t lwipy_fifo_take(struct lwipy_fifo *fifo, uint8_t *batch, size_t room);  /* whole frames, packed */
+void lwipy_fifo_clear(struct lwipy_fifo *fifo);                         /* gives the memory back */
+
+#endif /* LWIPY_FIFO_H */

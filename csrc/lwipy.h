@@ -1,0 +1,192 @@
+/*
+ * The border between Python and C: what stands here is the cdef, and nothing else crosses.
+ *
+ * Every function declared with a `lwipy_core *core` first takes that core's lock, runs inside the core's own
+ * copy of lwIP and gives the lock back (instance.c; the code is generated from this file by build_ffi.py).
+ * It answers with a value >= 0, or with one of the LWIPY_E codes below. Those marked "no lock" are written by hand.
+ * Handles name endpoints: a generation in the upper 32 bits, a slot in the lower; a stale one gets LWIPY_EHANDLE.
+ * Times are microseconds, lengths bytes.
+ */
+#ifndef LWIPY_H
+#define LWIPY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* ---- Codes; the ones from -1 to -16 are lwIP's err_t ---------------------------------------------------- */
+enum {
+  LWIPY_EMEM = -1, LWIPY_EBUF = -2, LWIPY_ETIMEOUT = -3, LWIPY_ERTE = -4, LWIPY_EINPROGRESS = -5,
+  LWIPY_EVAL = -6, LWIPY_EWOULDBLOCK = -7, LWIPY_EUSE = -8, LWIPY_EALREADY = -9, LWIPY_EISCONN = -10,
+  LWIPY_ECONN = -11, LWIPY_EIF = -12, LWIPY_EABRT = -13, LWIPY_ERST = -14, LWIPY_ECLSD = -15, LWIPY_EARG = -16,
+  LWIPY_EFAILED = -100,    /* an lwIP assertion failed: the stack is dead, see lwipy_failure() */
+  LWIPY_EHANDLE = -101,    /* no such endpoint (any more) */
+  LWIPY_EREFUSED = -102, LWIPY_EUNREACH = -103, LWIPY_ENOTCONN = -104, LWIPY_EPIPE = -105,
+  LWIPY_EMSGSIZE = -106, LWIPY_EACCES = -107, LWIPY_ENODEV = -108, LWIPY_ENOTSUP = -109, LWIPY_ESYS = -110,
+  LWIPY_ENONAME = -111, LWIPY_EADDR = -112, LWIPY_EPROTO = -113
+};
+
+/* ---- Events of an endpoint ------------------------------------------------------------------------------- */
+enum {
+  LWIPY_READABLE = 1,      /* data, an end of stream, a datagram or a connection waits */
+  LWIPY_WRITABLE = 2,      /* room in the send buffer, after a send that did not take everything */
+  LWIPY_CONNECTED = 4,     /* connect() succeeded */
+  LWIPY_FAILED = 8,        /* the connection failed; lwipy_error() says how */
+  LWIPY_CLOSED = 16,       /* both directions have ended and been acknowledged; the pcb is gone */
+  LWIPY_RESOLVED = 32,     /* a name was resolved, or not */
+  LWIPY_ACKED = 64         /* everything sent so far has been acknowledged (only while lingering) */
+};
+
+/* Why Python should look at this core: bits of the word lwipy_attention() points to. */
+enum { LWIPY_HAS_EVENTS = 1, LWIPY_HAS_FRAMES = 2, LWIPY_HAS_DEADLINE = 4, LWIPY_HAS_INPUT = 8 };
+
+enum { LWIPY_OPT_NODELAY = 1, LWIPY_OPT_KEEPALIVE, LWIPY_OPT_KEEPIDLE, LWIPY_OPT_KEEPINTVL, LWIPY_OPT_KEEPCNT,
+       LWIPY_OPT_RCVBUF, LWIPY_OPT_SNDBUF, LWIPY_OPT_REUSEADDR, LWIPY_OPT_BROADCAST, LWIPY_OPT_TTL, LWIPY_OPT_TOS,
+       LWIPY_OPT_V6ONLY, LWIPY_OPT_NETIF, LWIPY_OPT_MCAST_TTL, LWIPY_OPT_MCAST_LOOP, LWIPY_OPT_MCAST_NETIF,
+       LWIPY_OPT_CHECKSUM };
+
+enum { LWIPY_TCP = 1, LWIPY_UDP = 2, LWIPY_RAW = 3 };
+enum { LWIPY_L2 = 2, LWIPY_L3 = 3 };
+enum { LWIPY_NETIF_UP = 1, LWIPY_NETIF_LINK = 2 };
+
+/* ---- Shapes ---------------------------------------------------------------------------------------------- */
+typedef struct lwipy_core lwipy_core;
+struct lwipy_wire;
+typedef uint64_t lwipy_handle;
+
+typedef struct {
+  uint8_t family;          /* 0 none, 4, 6 */
+  uint8_t bytes[16];       /* network order */
+  uint16_t port;           /* host order */
+  uint32_t scope;          /* number of the interface, 0 for none */
+} lwipy_address;
+
+typedef struct { lwipy_handle handle; uint32_t events; } lwipy_event;
+
+typedef struct {
+  uint8_t state;           /* RFC 9293 3.3.2, lwIP's numbering: 0 CLOSED 1 LISTEN 2 SYN_SENT 3 SYN_RCVD 4 ESTABLISHED
+                              5 FIN_WAIT_1 6 FIN_WAIT_2 7 CLOSE_WAIT 8 CLOSING 9 LAST_ACK 10 TIME_WAIT */
+  uint32_t mss, cwnd, ssthresh, snd_wnd, rcv_wnd;
+  uint32_t unsent, unacked;    /* bytes accepted from the application: not yet sent, not yet acknowledged */
+  uint32_t rto;                /* microseconds */
+  uint32_t rtt;                /* microseconds, smoothed; 0 before the first sample */
+  uint32_t retransmits;        /* of the segment at the head, since it was last acknowledged */
+  uint32_t queued;             /* bytes received and not yet read; for a listener, connections to accept */
+} lwipy_tcp_info;
+
+typedef struct {
+  uint64_t rx_frames, rx_bytes, tx_frames, tx_bytes;
+  uint64_t rx_malformed;       /* refused by the guard or too short or too long for the interface */
+  uint64_t rx_nomem;           /* no memory for the frame */
+  uint64_t rx_down;            /* the interface or its link was down */
+  uint64_t tx_full;            /* the queue of frames to the wire was full */
+  uint64_t tx_down;
+  uint64_t tx_error;           /* the device refused the frame */
+} lwipy_netif_counters;
+
+typedef struct {
+  uint64_t tcp_rx, tcp_tx, tcp_drop, tcp_chkerr, tcp_lenerr, tcp_memerr, tcp_proterr;
+  uint64_t udp_rx, udp_tx, udp_drop, udp_chkerr, udp_lenerr, udp_noport;
+  uint64_t ip4_rx, ip4_tx, ip4_drop, ip4_chkerr, ip4_lenerr, ip4_proterr;
+  uint64_t ip6_rx, ip6_tx, ip6_drop, ip6_lenerr, ip6_proterr;
+  uint64_t icmp_rx, icmp_tx, icmp_drop, arp_rx, arp_drop, nd6_rx, nd6_drop, frag_rx, frag_drop;
+  uint64_t guard_tcp_options, guard_nd_options, guard_ip_header, guard_tcp_flags, guard_nd_fragment;
+  uint64_t syn_backlog;        /* SYNs dropped because an accept queue was full */
+  uint64_t udp_queue_full;     /* datagrams dropped because a socket's queue was full */
+  uint64_t memory_used, memory_limit;
+  uint64_t endpoints;
+} lwipy_statistics;
+
+typedef struct {
+  uint64_t seed;               /* 0: random numbers from the system */
+  uint64_t memory;             /* bytes the arena may grow to */
+  int manual_clock;            /* 1: time stands still between calls of lwipy_set_time */
+} lwipy_options;
+
+/* ---- A core and its life (no lock) ----------------------------------------------------------------------- */
+lwipy_core *lwipy_open(const lwipy_options *options, char *error, size_t error_size);
+void lwipy_close(lwipy_core *core);
+const char *lwipy_failure(lwipy_core *core);
+uint32_t *lwipy_attention(lwipy_core *core);
+const char *lwipy_version(void);
+
+int lwipy_wire(lwipy_core *core_a, int nic_a, lwipy_core *core_b, int nic_b);
+int lwipy_wait(lwipy_core *core, int64_t microseconds);    /* sleeps; -1: until woken. The attention word */
+void lwipy_wake(lwipy_core *core);
+int lwipy_wake_fd(lwipy_core *core);               /* for an event loop that sleeps by itself */
+void lwipy_wake_clear(lwipy_core *core);
+
+/* ---- Time and events ------------------------------------------------------------------------------------- */
+int lwipy_set_time(lwipy_core *core, int64_t now);
+int64_t lwipy_poll(lwipy_core *core);              /* runs what is due; microseconds to the next deadline, or -1 */
+int64_t lwipy_deadline(lwipy_core *core);          /* the same without running anything */
+int lwipy_events(lwipy_core *core, lwipy_event *out, int room);
+int lwipy_get_statistics(lwipy_core *core, lwipy_statistics *out);
+
+/* ---- Interfaces (number 1.. as lwIP's netif index) -------------------------------------------------------- */
+int lwipy_netif_add(lwipy_core *core, int layer, const uint8_t *mac, int mtu);
+int lwipy_netif_remove(lwipy_core *core, int nic);
+int lwipy_netif_set_state(lwipy_core *core, int nic, int flags);
+int lwipy_netif_flags(lwipy_core *core, int nic);
+int lwipy_netif_set_mtu(lwipy_core *core, int nic, int mtu);
+int lwipy_netif_set_mac(lwipy_core *core, int nic, const uint8_t *mac);
+int lwipy_netif_set_ipv4(lwipy_core *core, int nic, const lwipy_address *address, int prefix);
+int lwipy_netif_set_gateway(lwipy_core *core, int nic, const lwipy_address *gateway);
+int lwipy_netif_add_ipv6(lwipy_core *core, int nic, const lwipy_address *address, int prefix);
+int lwipy_netif_remove_ipv6(lwipy_core *core, int nic, const lwipy_address *address);
+int lwipy_netif_get_ipv4(lwipy_core *core, int nic, lwipy_address *address, lwipy_address *netmask, lwipy_address *gateway);
+int lwipy_netif_get_ipv6(lwipy_core *core, int nic, int slot, lwipy_address *address, int *prefix, int *state);
+int lwipy_netif_autoconfigure(lwipy_core *core, int nic, int on);
+int lwipy_netif_set_checksums(lwipy_core *core, int nic, int on);
+int lwipy_netif_set_default(lwipy_core *core, int nic);
+int lwipy_netif_add_neighbour(lwipy_core *core, int nic, const lwipy_address *address, const uint8_t *mac);
+int lwipy_netif_remove_neighbour(lwipy_core *core, int nic, const lwipy_address *address);
+int lwipy_netif_get_counters(lwipy_core *core, int nic, lwipy_netif_counters *out);
+int lwipy_netif_dhcp_start(lwipy_core *core, int nic, const char *hostname);
+int lwipy_netif_dhcp_stop(lwipy_core *core, int nic);
+int lwipy_netif_dhcp_bound(lwipy_core *core, int nic);
+
+/* Frames. A packed batch is a run of [32-bit length, host order][frame], without padding. */
+int lwipy_netif_receive(lwipy_core *core, int nic, const void *frame, size_t length);
+int64_t lwipy_netif_receive_packed(lwipy_core *core, int nic, const void *batch, size_t length);
+int64_t lwipy_netif_pending(lwipy_core *core, int nic);   /* bytes that lwipy_netif_take would give */
+int64_t lwipy_netif_take(lwipy_core *core, int nic, void *batch, size_t room);
+int lwipy_netif_quiet(lwipy_core *core, int nic, int quiet);  /* 1: drop frames for the wire instead of keeping them */
+
+int lwipy_unwire(lwipy_core *core, int nic);
+int lwipy_wire_join(lwipy_core *core, int nic, struct lwipy_wire *wire, int side);
+
+/* ---- Endpoints ------------------------------------------------------------------------------------------- */
+int lwipy_socket(lwipy_core *core, int kind, int family, int protocol, lwipy_handle *out);
+int lwipy_bind(lwipy_core *core, lwipy_handle handle, const lwipy_address *address);
+int lwipy_connect(lwipy_core *core, lwipy_handle handle, const lwipy_address *address);
+int lwipy_release(lwipy_core *core, lwipy_handle handle);     /* graceful for TCP; the handle ends here */
+int lwipy_abort(lwipy_core *core, lwipy_handle handle);       /* RST for TCP; the handle ends here */
+int lwipy_error(lwipy_core *core, lwipy_handle handle);       /* the error that ended it; reading clears it */
+int lwipy_ready(lwipy_core *core, lwipy_handle handle);       /* LWIPY_READABLE and LWIPY_WRITABLE as of now, arming both */
+int lwipy_local(lwipy_core *core, lwipy_handle handle, lwipy_address *out);
+int lwipy_remote(lwipy_core *core, lwipy_handle handle, lwipy_address *out);
+int lwipy_set_option(lwipy_core *core, lwipy_handle handle, int option, int value);
+int lwipy_get_option(lwipy_core *core, lwipy_handle handle, int option);
+
+int lwipy_tcp_listen(lwipy_core *core, lwipy_handle handle, int backlog);
+int lwipy_tcp_accept(lwipy_core *core, lwipy_handle handle, lwipy_handle *out);
+int64_t lwipy_tcp_send(lwipy_core *core, lwipy_handle handle, const void *data, size_t length);
+int64_t lwipy_tcp_recv(lwipy_core *core, lwipy_handle handle, void *buffer, size_t room, int peek);
+int lwipy_tcp_shutdown(lwipy_core *core, lwipy_handle handle, int read, int write);
+int lwipy_tcp_linger(lwipy_core *core, lwipy_handle handle);  /* FIN now, keep the handle, LWIPY_ACKED when acknowledged */
+int lwipy_tcp_get_info(lwipy_core *core, lwipy_handle handle, lwipy_tcp_info *out);
+
+int64_t lwipy_udp_send(lwipy_core *core, lwipy_handle handle, const void *data, size_t length,
+                       const lwipy_address *to, const lwipy_address *from, int nic);
+int64_t lwipy_udp_recv(lwipy_core *core, lwipy_handle handle, void *buffer, size_t room, int peek,
+                       lwipy_address *from, lwipy_address *to, int *nic, size_t *full_length);
+int lwipy_join(lwipy_core *core, lwipy_handle handle, const lwipy_address *group, int nic);
+int lwipy_leave(lwipy_core *core, lwipy_handle handle, const lwipy_address *group, int nic);
+
+/* ---- Names ----------------------------------------------------------------------------------------------- */
+int lwipy_dns_set_server(lwipy_core *core, int index, const lwipy_address *address);
+int lwipy_dns_get_server(lwipy_core *core, int index, lwipy_address *out);
+int lwipy_dns_query(lwipy_core *core, const char *name, int family, lwipy_handle *out);
+int lwipy_dns_answer(lwipy_core *core, lwipy_handle handle, lwipy_address *out);
+
+#endif /* LWIPY_H */

@@ -1,0 +1,392 @@
+/*
+ * Interfaces: lwIP's netifs, Ethernet (L2) or IP (L3, point to point), and the frames that cross them.
+ *
+ * Theory of operation. A frame from the wire is checked by the guard, copied into one pbuf of the arena and given to
+ * lwIP at once. A frame for the wire is copied out of lwIP's pbufs into the interface's queue, or into the wire that
+ * joins it to another interface; lwIP keeps its pbufs, which it needs for retransmission.
+ *
+ * Invariants:
+ * 1. An interface is known by lwIP's index (1..255; 1 is the loopback), which is not reused while it lives.
+ * 2. `netif.state` points to the lwipy_nic; the netif is its first member. lwIP's loopback has no lwipy_nic.
+ * 3. Whoever removes a nic cuts its wire and frees its queue first; lwIP closes the pcbs bound to its addresses.
+ * 4. Every frame that does not get through is counted in exactly one counter.
+ */
+#include "netif.h"
+
+#include <string.h>
+
+#include "lwip/dhcp.h"
+#include "lwip/etharp.h"
+#include "lwip/ethip6.h"
+#include "lwip/igmp.h"
+#include "lwip/ip.h"
+#include "lwip/mem.h"
+#include "lwip/mld6.h"
+#include "lwip/nd6.h"
+#include "lwip/priv/nd6_priv.h"
+
+static struct lwipy_nic *nics[256];
+
+struct lwipy_nic *
+lwipy_nic(int number)
+{
+  return number > 0 && number < 256 ? nics[number] : NULL;
+}
+
+struct lwipy_nic *
+lwipy_nic_of(const struct netif *netif)
+{
+  struct lwipy_nic *nic = lwipy_nic(netif_get_index(netif));
+  return nic != NULL && &nic->netif == netif ? nic : NULL;
+}
+
+struct netif *
+lwipy_netif_by_index(int number)
+{
+  return number > 0 && number < 256 ? netif_get_by_index((u8_t)number) : NULL;
+}
+
+/* ---- Frames -------------------------------------------------------------------------------------------------- */
+
+static err_t
+transmit(struct lwipy_nic *nic, struct pbuf *p)
+{
+  if (!netif_is_link_up(&nic->netif)) {
+    nic->count.tx_down++;
+    return ERR_OK;
+  }
+  if (nic->wire != NULL) {
+    if (lwipy_wire_transmit(nic, p) != 0) {
+      nic->count.tx_full++;
+      return ERR_OK;
+    }
+  } else if (!nic->quiet) {
+    if (lwipy_fifo_put(&nic->out, p) != 0) {
+      nic->count.tx_full++;
+      return ERR_OK;
+    }
+    lwipy_atomic_or(&lwipy_self->attention, LWIPY_HAS_FRAMES);
+  }
+  nic->count.tx_frames++;
+  nic->count.tx_bytes += p->tot_len;
+  return ERR_OK;
+}
+
+static err_t
+transmit_frame(struct netif *netif, struct pbuf *p)
+{
+  return transmit(netif->state, p);
+}
+
+static err_t
+transmit_ip4(struct netif *netif, struct pbuf *p, const ip4_addr_t *to)
+{
+  LWIP_UNUSED_ARG(to);
+  return transmit(netif->state, p);
+}
+
+static err_t
+transmit_ip6(struct netif *netif, struct pbuf *p, const ip6_addr_t *to)
+{
+  LWIP_UNUSED_ARG(to);
+  return transmit(netif->state, p);
+}
+
+static int
+acceptable(struct lwipy_nic *nic, const u8_t *frame, size_t length)
+{
+  if (nic->layer == LWIPY_L2) {
+    return length > SIZEOF_ETH_HDR && length <= (size_t)nic->netif.mtu + SIZEOF_ETH_HDR + SIZEOF_VLAN_HDR &&
+           lwipy_guard_frame(frame, length);
+  }
+  return length > 0 && length <= nic->netif.mtu && lwipy_guard_ip(frame, length);
+}
+
+static void
+feed(struct lwipy_nic *nic, const u8_t *frame, size_t length)
+{
+  struct pbuf *p = pbuf_alloc(PBUF_RAW, (u16_t)length, PBUF_RAM);
+  if (p == NULL) {
+    nic->count.rx_nomem++;
+    return;
+  }
+  memcpy(p->payload, frame, length);
+  if (nic->netif.input(p, &nic->netif) != ERR_OK) {
+    pbuf_free(p);
+  }
+}
+
+void
+lwipy_nic_input(struct lwipy_nic *nic, const u8_t *frame, size_t length)
+{
+  nic->count.rx_frames++;
+  nic->count.rx_bytes += length;
+  if (!netif_is_up(&nic->netif) || !netif_is_link_up(&nic->netif)) {
+    nic->count.rx_down++;
+    return;
+  }
+  if (!acceptable(nic, frame, length)) {
+    nic->count.rx_malformed++;
+    return;
+  }
+  lwipy_replay = 0;
+  feed(nic, frame, length);
+  if (lwipy_replay) {
+    feed(nic, frame, length);
+  }
+}
+
+int
+core_netif_receive(int number, const void *frame, size_t length)
+{
+  struct lwipy_nic *nic = lwipy_nic(number);
+  if (nic == NULL) {
+    return LWIPY_ENODEV;
+  }
+  lwipy_timers_stir();
+  lwipy_nic_input(nic, frame, length);
+  return 0;
+}
+
+int64_t
+core_netif_receive_packed(int number, const void *batch, size_t length)
+{
+  struct lwipy_nic *nic = lwipy_nic(number);
+  const u8_t *p = batch;
+  int64_t count = 0;
+  if (nic == NULL) {
+    return LWIPY_ENODEV;
+  }
+  lwipy_timers_stir();
+  while (length >= sizeof(u32_t)) {
+    u32_t size;
+    memcpy(&size, p, sizeof(size));
+    p += sizeof(size);
+    length -= sizeof(size);
+    if (size > length) {
+      return LWIPY_EARG;
+    }
+    lwipy_nic_input(nic, p, size);
+    p += size;
+    length -= size;
+    count++;
+  }
+  return length == 0 ? count : LWIPY_EARG;
+}
+
+int64_t
+core_netif_pending(int number)
+{
+  struct lwipy_nic *nic = lwipy_nic(number);
+  return nic == NULL ? LWIPY_ENODEV : (int64_t)nic->out.used;
+}
+
+int64_t
+core_netif_take(int number, void *batch, size_t room)
+{
+  struct lwipy_nic *nic = lwipy_nic(number);
+  int64_t taken;
+  int i;
+  if (nic == NULL) {
+    return LWIPY_ENODEV;
+  }
+  taken = (int64_t)lwipy_fifo_take(&nic->out, batch, room);
+  for (i = 1; i < 256; i++) {
+    if (nics[i] != NULL && nics[i]->out.used > 0) {
+      return taken;
+    }
+  }
+  lwipy_atomic_and(&lwipy_self->attention, ~(uint32_t)LWIPY_HAS_FRAMES);
+  return taken;
+}
+
+int
+core_netif_quiet(int number, int quiet)
+{
+  struct lwipy_nic *nic = lwipy_nic(number);
+  if (nic == NULL) {
+    return LWIPY_ENODEV;
+  }
+  nic->quiet = (u8_t)(quiet != 0);
+  return 0;
+}
+
+/* ---- Work of interfaces between calls: loopback queues and wires ------------------------------------------------ */
+
+void
+lwipy_netif_poll(void)
+{
+  int i;
+  lwipy_atomic_and(&lwipy_self->attention, ~(uint32_t)LWIPY_HAS_INPUT);
+  netif_poll_all();
+  for (i = 1; i < 256; i++) {
+    if (nics[i] != NULL && nics[i]->wire != NULL) {
+      lwipy_wire_receive(nics[i]);
+    }
+  }
+}
+
+int
+lwipy_netif_has_work(void)
+{
+  struct netif *netif;
+  NETIF_FOREACH(netif) {
+    if (netif->loop_first != NULL) {
+      return 1;
+    }
+  }
+  return (lwipy_atomic_get(&lwipy_self->attention) & LWIPY_HAS_INPUT) != 0;
+}
+
+/* ---- Life ------------------------------------------------------------------------------------------------------ */
+
+static err_t
+nic_init(struct netif *netif)
+{
+  struct lwipy_nic *nic = netif->state;
+  netif->name[0] = 'n';
+  netif->name[1] = 'c';
+  if (nic->layer == LWIPY_L2) {
+    netif->flags = NETIF_FLAG_BROADCAST | NETIF_FLAG_ETHARP | NETIF_FLAG_ETHERNET | NETIF_FLAG_IGMP | NETIF_FLAG_MLD6;
+    netif->output = etharp_output;
+    netif->output_ip6 = ethip6_output;
+    netif->linkoutput = transmit_frame;
+  } else {
+    netif->output = transmit_ip4;
+    netif->output_ip6 = transmit_ip6;
+  }
+  netif->flags |= NETIF_FLAG_LINK_UP;
+  return ERR_OK;
+}
+
+int
+core_netif_add(int layer, const uint8_t *mac, int mtu)
+{
+  struct lwipy_nic *nic = mem_calloc(1, sizeof(*nic));
+  if (nic == NULL) {
+    return LWIPY_EMEM;
+  }
+  nic->layer = (u8_t)layer;
+  nic->netif.mtu = (u16_t)mtu;
+  nic->netif.hwaddr_len = layer == LWIPY_L2 ? ETH_HWADDR_LEN : 0;
+  if (layer == LWIPY_L2) {
+    memcpy(nic->netif.hwaddr, mac, ETH_HWADDR_LEN);
+  }
+  if (netif_add_noaddr(&nic->netif, nic, nic_init, layer == LWIPY_L2 ? netif_input : ip_input) == NULL) {
+    mem_free(nic);
+    return LWIPY_EMEM;
+  }
+  /* netif_add() cleared these; IPv6's MTU stays 0 unless the MTU is there before the interface goes up. */
+  nic->netif.mtu = nic->netif.mtu6 = (u16_t)mtu;
+  nics[netif_get_index(&nic->netif)] = nic;
+  if (netif_default == NULL) {
+    netif_set_default(&nic->netif);
+  }
+  lwipy_timers_stir();
+  netif_set_up(&nic->netif);
+  if (layer == LWIPY_L2) {
+    netif_create_ip6_linklocal_address(&nic->netif, 1);
+    netif_ip6_addr_set_state(&nic->netif, 0, IP6_ADDR_PREFERRED);
+    nic->prefix6[0] = 64;
+  }
+  return netif_get_index(&nic->netif);
+}
+
+void
+lwipy_nic_forget_hostname(struct lwipy_nic *nic)
+{
+  const char *name = netif_get_hostname(&nic->netif);
+  netif_set_hostname(&nic->netif, NULL);
+  if (name != NULL) {
+    mem_free((void *)(uintptr_t)name);
+  }
+}
+
+int
+core_netif_remove(int number)
+{
+  struct lwipy_nic *nic = lwipy_nic(number);
+  int i;
+  if (nic == NULL) {
+    return LWIPY_ENODEV;
+  }
+  dhcp_stop(&nic->netif);
+  dhcp_cleanup(&nic->netif);
+  netif_remove(&nic->netif);
+  lwipy_wire_cut(nic);
+  lwipy_fifo_clear(&nic->out);
+  lwipy_nic_forget_hostname(nic);
+  nics[number] = NULL;
+  mem_free(nic);
+  for (i = 1; netif_default == NULL && i < 256; i++) {
+    if (nics[i] != NULL) {
+      netif_set_default(&nics[i]->netif);
+    }
+  }
+  return 0;
+}
+
+int
+core_netif_set_state(int number, int flags)
+{
+  struct lwipy_nic *nic = lwipy_nic(number);
+  if (nic == NULL) {
+    return LWIPY_ENODEV;
+  }
+  lwipy_timers_stir();
+  if (flags & LWIPY_NETIF_LINK) {
+    netif_set_link_up(&nic->netif);
+  } else {
+    netif_set_link_down(&nic->netif);
+  }
+  if (flags & LWIPY_NETIF_UP) {
+    netif_set_up(&nic->netif);
+  } else {
+    netif_set_down(&nic->netif);
+  }
+  return 0;
+}
+
+int
+core_netif_flags(int number)
+{
+  struct netif *netif = lwipy_netif_by_index(number);
+  if (netif == NULL) {
+    return LWIPY_ENODEV;
+  }
+  return (netif_is_up(netif) ? LWIPY_NETIF_UP : 0) | (netif_is_link_up(netif) ? LWIPY_NETIF_LINK : 0);
+}
+
+int
+core_netif_get_counters(int number, lwipy_netif_counters *out)
+{
+  struct lwipy_nic *nic = lwipy_nic(number);
+  if (nic == NULL) {
+    return LWIPY_ENODEV;
+  }
+  *out = nic->count;
+  return 0;
+}
+
+int
+core_netif_set_checksums(int number, int on)
+{
+  struct lwipy_nic *nic = lwipy_nic(number);
+  if (nic == NULL) {
+    return LWIPY_ENODEV;
+  }
+  NETIF_SET_CHECKSUM_CTRL(&nic->netif, on ? NETIF_CHECKSUM_ENABLE_ALL : NETIF_CHECKSUM_DISABLE_ALL);
+  return 0;
+}
+
+void
+lwipy_netif_close_all(void)
+{
+  int i;
+  for (i = 1; i < 256; i++) {
+    if (nics[i] != NULL) {
+      lwipy_wire_cut(nics[i]);
+      lwipy_fifo_clear(&nics[i]->out);
+    }
+  }
+}

@@ -1,0 +1,35 @@
+/*
+ * An interface as the port sees it: lwIP's netif and what the port keeps beside it.
+ */
+#ifndef LWIPY_NETIF_H
+#define LWIPY_NETIF_H
+
+#include "core.h"
+#include "fifo.h"
+
+struct lwipy_wire;
+
+struct lwipy_nic {
+  struct netif netif;
+  u8_t layer;                          /* LWIPY_L2 or LWIPY_L3 */
+  u8_t quiet;                          /* frames for the wire are not kept */
+  u8_t prefix6[LWIP_IPV6_NUM_ADDRESSES];
+  ip6_addr_t gateway6;                 /* any: none */
+  struct lwipy_fifo out;               /* frames that Python is to take */
+  struct lwipy_wire *wire;             /* or the wire they go to */
+  int wire_side;
+  lwipy_netif_counters count;
+};
+
+struct lwipy_nic *lwipy_nic(int number);          /* NULL: no such interface */
+struct lwipy_nic *lwipy_nic_of(const struct netif *netif);   /* NULL for lwIP's loopback */
+void lwipy_nic_forget_hostname(struct lwipy_nic *nic);
+void lwipy_nic_input(struct lwipy_nic *nic, const u8_t *frame, size_t length);
+
+/* wire.c */
+int lwipy_wire_transmit(struct lwipy_nic *nic, const struct pbuf *p);
+void lwipy_wire_receive(struct lwipy_nic *nic);
+int lwipy_wire_waiting(const struct lwipy_nic *nic);
+void lwipy_wire_cut(struct lwipy_nic *nic);
+
+#endif /* LWIPY_NETIF_H */

@@ -1,0 +1,51 @@
+/*
+ * The few things that differ between POSIX and Windows: a mutex, the calling thread's identity, a monotonic
+ * clock, random bytes, atomic bits, address space.
+ */
+#ifndef LWIPY_PLATFORM_H
+#define LWIPY_PLATFORM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef _WIN32
+#include <windows.h>
+typedef SRWLOCK lwipy_mutex;
+#define lwipy_mutex_init(m)    InitializeSRWLock(m)
+#define lwipy_mutex_lock(m)    AcquireSRWLockExclusive(m)
+#define lwipy_mutex_unlock(m)  ReleaseSRWLockExclusive(m)
+#define lwipy_mutex_destroy(m) ((void)(m))
+typedef DWORD lwipy_thread;
+#define lwipy_thread_self()    GetCurrentThreadId()
+#define lwipy_thread_is(t)     ((t) == GetCurrentThreadId())
+#else
+#include <pthread.h>
+typedef pthread_mutex_t lwipy_mutex;
+#define lwipy_mutex_init(m)    pthread_mutex_init((m), NULL)
+#define lwipy_mutex_lock(m)    pthread_mutex_lock(m)
+#define lwipy_mutex_unlock(m)  pthread_mutex_unlock(m)
+#define lwipy_mutex_destroy(m) pthread_mutex_destroy(m)
+typedef pthread_t lwipy_thread;
+#define lwipy_thread_self()    pthread_self()
+#define lwipy_thread_is(t)     pthread_equal((t), pthread_self())
+#endif
+
+#ifdef _MSC_VER
+#define lwipy_atomic_or(p, bits)  ((void)_InterlockedOr((volatile long *)(p), (long)(bits)))
+#define lwipy_atomic_and(p, bits) ((void)_InterlockedAnd((volatile long *)(p), (long)(bits)))
+#define lwipy_atomic_get(p)       ((uint32_t)_InterlockedOr((volatile long *)(p), 0))
+#define LWIPY_EXPORT __declspec(dllexport)
+#else
+#define lwipy_atomic_or(p, bits)  ((void)__atomic_fetch_or((p), (bits), __ATOMIC_SEQ_CST))
+#define lwipy_atomic_and(p, bits) ((void)__atomic_fetch_and((p), (bits), __ATOMIC_SEQ_CST))
+#define lwipy_atomic_get(p)       __atomic_load_n((p), __ATOMIC_SEQ_CST)
+#define LWIPY_EXPORT __attribute__((visibility("default")))
+#endif
+
+int64_t lwipy_monotonic(void);                    /* microseconds */
+int lwipy_system_random(void *out, size_t length); /* 0, or -1 */
+void *lwipy_reserve(size_t length);               /* address space that costs memory only where touched */
+int lwipy_commit(void *start, size_t length);     /* makes a part of it usable; nothing to do on POSIX */
+void lwipy_unreserve(void *start, size_t length);
+
+#endif /* LWIPY_PLATFORM_H */

@@ -1,0 +1,420 @@
+/*
+ * UDP and raw endpoints: whole datagrams, each with where it came from and what it was sent to.
+ *
+ * Theory of operation. lwIP's callback queues the pbuf chain with its addresses; Python takes one datagram a call. The
+ * two kinds differ in lwIP's calls only. A raw endpoint gets the packet from its IP header on for IPv4, as the
+ * kernel's raw sockets do, and from the payload on for IPv6.
+ *
+ * Invariants:
+ * 1. The endpoint owns its pcb until lwipy_dgram_release(), and every queued chain until it was read.
+ * 2. `held` is what the queue costs the arena and never passes `rcvbuf`; what would is dropped and counted.
+ * 3. A raw endpoint never swallows a packet: lwIP handles it as well.
+ */
+#include "dgram.h"
+
+#include <string.h>
+
+#include "lwip/icmp6.h"
+#include "lwip/igmp.h"
+#include "lwip/inet_chksum.h"
+#include "lwip/ip.h"
+#include "lwip/mem.h"
+#include "lwip/mld6.h"
+#include "lwip/prot/ip6.h"
+#include "lwip/raw.h"
+#include "lwip/udp.h"
+
+#define OVERHEAD 128          /* what a queued datagram costs beside its payload */
+
+struct datagram {
+  struct datagram *next;
+  struct pbuf *p;
+  ip_addr_t from, to;
+  u16_t from_port, to_port;
+  u8_t nic;
+};
+
+struct lwipy_dgram {
+  struct lwipy_end end;
+  union {
+    struct udp_pcb *udp;
+    struct raw_pcb *raw;
+    struct ip_pcb *ip;
+  } pcb;
+  u8_t connected;
+  u32_t rcvbuf, held;
+  struct datagram *first, **last;
+};
+
+/* ---- In --------------------------------------------------------------------------------------------------------- */
+
+static int
+enqueue(struct lwipy_dgram *dgram, struct pbuf *p, const ip_addr_t *from, u16_t from_port, u16_t to_port)
+{
+  struct datagram *item;
+  if (dgram->held + p->tot_len + OVERHEAD > dgram->rcvbuf || (item = mem_malloc(sizeof(*item))) == NULL) {
+    lwipy_drops.udp_queue_full++;
+    return -1;
+  }
+  item->next = NULL;
+  item->p = p;
+  ip_addr_copy(item->from, *from);
+  ip_addr_copy(item->to, *ip_current_dest_addr());
+  item->from_port = from_port;
+  item->to_port = to_port;
+  item->nic = netif_get_index(ip_current_input_netif());
+  *dgram->last = item;
+  dgram->last = &item->next;
+  dgram->held += p->tot_len + OVERHEAD;
+  lwipy_signal(&dgram->end, LWIPY_READABLE);
+  return 0;
+}
+
+static void
+on_udp(void *arg, struct udp_pcb *pcb, struct pbuf *p, const ip_addr_t *from, u16_t port)
+{
+  if (enqueue(arg, p, from, port, pcb->local_port) != 0) {
+    pbuf_free(p);
+  }
+}
+
+static u8_t
+on_raw(void *arg, struct raw_pcb *pcb, struct pbuf *p, const ip_addr_t *from)
+{
+  struct pbuf *copy;
+  LWIP_UNUSED_ARG(pcb);
+  copy = pbuf_clone(PBUF_RAW, PBUF_RAM, p);
+  if (copy != NULL) {
+    if (IP_IS_V6(from)) {
+      pbuf_remove_header(copy, ip_current_header_tot_len());
+    }
+    if (enqueue(arg, copy, from, 0, 0) != 0) {
+      pbuf_free(copy);
+    }
+  }
+  return 0;
+}
+
+int64_t
+core_udp_recv(lwipy_handle handle, void *buffer, size_t room, int peek, lwipy_address *from, lwipy_address *to,
+              int *nic, size_t *full_length)
+{
+  struct lwipy_dgram *dgram = lwipy_dgram_find(handle);
+  struct datagram *item;
+  int64_t length;
+  if (dgram == NULL) {
+    return LWIPY_EHANDLE;
+  }
+  if ((item = dgram->first) == NULL) {
+    dgram->end.armed |= LWIPY_READABLE;
+    return LWIPY_EWOULDBLOCK;
+  }
+  length = pbuf_copy_partial(item->p, buffer, (u16_t)LWIP_MIN(room, 0xffff), 0);
+  *full_length = item->p->tot_len;
+  lwipy_address_from_ip(from, &item->from, item->from_port);
+  lwipy_address_from_ip(to, &item->to, item->to_port);
+  *nic = item->nic;
+  if (!peek) {
+    dgram->first = item->next;
+    if (dgram->first == NULL) {
+      dgram->last = &dgram->first;
+    }
+    dgram->held -= item->p->tot_len + OVERHEAD;
+    pbuf_free(item->p);
+    mem_free(item);
+  }
+  return length;
+}
+
+/* ---- Out --------------------------------------------------------------------------------------------------------- */
+
+static int
+udp_out(struct lwipy_dgram *dgram, struct pbuf *p, const ip_addr_t *to, u16_t port, const ip_addr_t *from,
+        struct netif *netif)
+{
+  struct udp_pcb *pcb = dgram->pcb.udp;
+  if (netif == NULL) {
+    return from == NULL ? udp_sendto(pcb, p, to, port)
+                        : (netif = ip_route(from, to)) == NULL ? ERR_RTE : udp_sendto_if_src(pcb, p, to, port, netif, from);
+  }
+  return from == NULL ? udp_sendto_if(pcb, p, to, port, netif) : udp_sendto_if_src(pcb, p, to, port, netif, from);
+}
+
+static int
+raw_out(struct lwipy_dgram *dgram, struct pbuf *p, const ip_addr_t *to, const ip_addr_t *from, struct netif *netif)
+{
+  struct raw_pcb *pcb = dgram->pcb.raw;
+  if (netif == NULL && from == NULL) {
+    return raw_sendto(pcb, p, to);
+  }
+  if (netif == NULL && (netif = ip_route(from, to)) == NULL) {
+    return ERR_RTE;
+  }
+  if (from == NULL) {
+    from = ip_netif_get_local_ip(netif, to);
+  }
+  return from == NULL ? ERR_RTE : raw_sendto_if_src(pcb, p, to, netif, from);
+}
+
+static int
+send_to(struct lwipy_dgram *dgram, const void *data, size_t length, const lwipy_address *to_address,
+        const lwipy_address *from_address, int nic)
+{
+  ip_addr_t to, from;
+  u16_t port = to_address->port;
+  struct netif *netif = nic > 0 ? lwipy_netif_by_index(nic) : NULL;
+  struct pbuf *p;
+  int result;
+  if (to_address->family == 0) {
+    if (!dgram->connected) {
+      return LWIPY_ENOTCONN;
+    }
+    ip_addr_copy(to, dgram->pcb.ip->remote_ip);
+    port = dgram->end.kind == LWIPY_KIND_UDP ? dgram->pcb.udp->remote_port : 0;
+  } else if (lwipy_address_to_ip(to_address, &to) != 0) {
+    return LWIPY_EARG;
+  }
+  if (from_address->family != 0 && lwipy_address_to_ip(from_address, &from) != 0) {
+    return LWIPY_EARG;
+  }
+  if (nic > 0 && netif == NULL) {
+    return LWIPY_ENODEV;
+  }
+  if ((p = pbuf_alloc(PBUF_TRANSPORT, (u16_t)length, PBUF_RAM)) == NULL) {
+    return LWIPY_EMEM;
+  }
+  memcpy(p->payload, data, length);
+  result = dgram->end.kind == LWIPY_KIND_UDP
+             ? udp_out(dgram, p, &to, port, from_address->family ? &from : NULL, netif)
+             : raw_out(dgram, p, &to, from_address->family ? &from : NULL, netif);
+  pbuf_free(p);
+  if (result == ERR_VAL && dgram->end.kind == LWIPY_KIND_UDP && !ip_get_option(dgram->pcb.ip, SOF_BROADCAST)) {
+    struct netif *out = netif != NULL ? netif : ip_route(&dgram->pcb.ip->local_ip, &to);
+    return out != NULL && ip_addr_isbroadcast(&to, out) ? LWIPY_EACCES : LWIPY_EUNREACH;
+  }
+  return result;
+}
+
+int64_t
+core_udp_send(lwipy_handle handle, const void *data, size_t length, const lwipy_address *to, const lwipy_address *from,
+              int nic)
+{
+  struct lwipy_dgram *dgram = lwipy_dgram_find(handle);
+  int result;
+  if (dgram == NULL) {
+    return LWIPY_EHANDLE;
+  }
+  if (length > LWIPY_DATAGRAM_MAX) {
+    return LWIPY_EMSGSIZE;
+  }
+  lwipy_timers_stir();
+  result = send_to(dgram, data, length, to, from, nic);
+  return result == ERR_OK ? (int64_t)length : result == ERR_RTE ? LWIPY_EUNREACH : result;
+}
+
+/* ---- Life -------------------------------------------------------------------------------------------------------- */
+
+void *
+lwipy_dgram_find(lwipy_handle handle)
+{
+  struct lwipy_end *end = lwipy_end_find(handle, LWIPY_KIND_ANY);
+  return end != NULL && (end->kind == LWIPY_KIND_UDP || end->kind == LWIPY_KIND_RAW) ? end : NULL;
+}
+
+void *
+lwipy_dgram_new(int kind, int family, int protocol)
+{
+  struct lwipy_dgram *dgram = lwipy_end_new((enum lwipy_kind)kind, sizeof(*dgram));
+  u8_t type = family == 4 ? IPADDR_TYPE_V4 : family == 6 ? IPADDR_TYPE_V6 : IPADDR_TYPE_ANY;
+  if (dgram == NULL) {
+    return NULL;
+  }
+  if (kind == LWIPY_UDP) {
+    dgram->pcb.udp = udp_new_ip_type(type);
+  } else {
+    dgram->pcb.raw = raw_new_ip_type(type, (u8_t)protocol);
+  }
+  if (dgram->pcb.ip == NULL) {
+    lwipy_end_free(&dgram->end);
+    return NULL;
+  }
+  if (kind == LWIPY_UDP) {
+    udp_recv(dgram->pcb.udp, on_udp, dgram);
+  } else {
+    raw_recv(dgram->pcb.raw, on_raw, dgram);
+    if (protocol == IP6_NEXTH_ICMP6) {
+      dgram->pcb.raw->chksum_reqd = 1;
+      dgram->pcb.raw->chksum_offset = 2;
+    }
+  }
+  dgram->rcvbuf = LWIPY_BUF_DEFAULT;
+  dgram->last = &dgram->first;
+  return dgram;
+}
+
+void
+lwipy_dgram_release(struct lwipy_end *end)
+{
+  struct lwipy_dgram *dgram = (struct lwipy_dgram *)end;
+  if (end->kind == LWIPY_KIND_UDP) {
+    udp_remove(dgram->pcb.udp);
+  } else {
+    raw_remove(dgram->pcb.raw);
+  }
+  while (dgram->first != NULL) {
+    struct datagram *item = dgram->first;
+    dgram->first = item->next;
+    pbuf_free(item->p);
+    mem_free(item);
+  }
+  lwipy_end_free(end);
+}
+
+int
+lwipy_dgram_bind(struct lwipy_end *end, const ip_addr_t *ip, u16_t port)
+{
+  struct lwipy_dgram *dgram = (struct lwipy_dgram *)end;
+  if (end->kind == LWIPY_KIND_RAW) {
+    return raw_bind(dgram->pcb.raw, ip);
+  }
+  if (dgram->pcb.udp->local_port != 0) {
+    return LWIPY_EVAL;
+  }
+  return udp_bind(dgram->pcb.udp, ip, port);
+}
+
+/* An address of family 0 (ip == NULL) ends the association, as connect(AF_UNSPEC) does. */
+int
+lwipy_dgram_connect(struct lwipy_end *end, const ip_addr_t *ip, u16_t port)
+{
+  struct lwipy_dgram *dgram = (struct lwipy_dgram *)end;
+  int result = ERR_OK;
+  if (end->kind == LWIPY_KIND_RAW) {
+    if (ip == NULL) {
+      raw_disconnect(dgram->pcb.raw);
+    } else {
+      result = raw_connect(dgram->pcb.raw, ip);
+    }
+  } else if (ip == NULL) {
+    udp_disconnect(dgram->pcb.udp);
+  } else {
+    result = udp_connect(dgram->pcb.udp, ip, port);
+  }
+  dgram->connected = (u8_t)(ip != NULL && result == ERR_OK);
+  return result;
+}
+
+/* ---- Questions and options --------------------------------------------------------------------------------------- */
+
+int
+lwipy_dgram_ready(struct lwipy_end *end)
+{
+  const struct lwipy_dgram *dgram = (struct lwipy_dgram *)end;
+  end->armed |= LWIPY_READABLE;
+  return (dgram->first != NULL ? LWIPY_READABLE : 0) | LWIPY_WRITABLE;
+}
+
+void
+lwipy_dgram_addresses(struct lwipy_end *end, lwipy_address *local, lwipy_address *remote)
+{
+  const struct lwipy_dgram *dgram = (struct lwipy_dgram *)end;
+  int udp = end->kind == LWIPY_KIND_UDP;
+  lwipy_address_from_ip(local, &dgram->pcb.ip->local_ip, udp ? dgram->pcb.udp->local_port : 0);
+  memset(remote, 0, sizeof(*remote));
+  if (dgram->connected) {
+    lwipy_address_from_ip(remote, &dgram->pcb.ip->remote_ip, udp ? dgram->pcb.udp->remote_port : 0);
+  }
+}
+
+struct ip_pcb *
+lwipy_dgram_ip_pcb(struct lwipy_end *end)
+{
+  return ((struct lwipy_dgram *)end)->pcb.ip;
+}
+
+int
+lwipy_dgram_set_option(struct lwipy_end *end, int option, int value)
+{
+  struct lwipy_dgram *dgram = (struct lwipy_dgram *)end;
+  int udp = end->kind == LWIPY_KIND_UDP;
+  switch (option) {
+    case LWIPY_OPT_RCVBUF:
+      dgram->rcvbuf = LWIP_MIN(LWIP_MAX((u32_t)value, 2048), LWIPY_WND_MAX);
+      return 0;
+    case LWIPY_OPT_SNDBUF:
+      return 0;                  /* a datagram is sent or refused at once: there is no buffer to size */
+    case LWIPY_OPT_MCAST_TTL:
+      if (udp) {
+        udp_set_multicast_ttl(dgram->pcb.udp, (u8_t)value);
+      } else {
+        raw_set_multicast_ttl(dgram->pcb.raw, (u8_t)value);
+      }
+      return 0;
+    case LWIPY_OPT_MCAST_LOOP:
+      if (!udp) {
+        return LWIPY_ENOTSUP;
+      }
+      udp_setflags(dgram->pcb.udp, (u8_t)((udp_flags(dgram->pcb.udp) & ~UDP_FLAGS_MULTICAST_LOOP) |
+                                          (value ? UDP_FLAGS_MULTICAST_LOOP : 0)));
+      return 0;
+    case LWIPY_OPT_MCAST_NETIF:
+      if (!udp) {
+        return LWIPY_ENOTSUP;
+      }
+      udp_set_multicast_netif_index(dgram->pcb.udp, (u8_t)value);
+      return 0;
+    default:
+      return LWIPY_ENOTSUP;
+  }
+}
+
+int
+lwipy_dgram_get_option(struct lwipy_end *end, int option)
+{
+  const struct lwipy_dgram *dgram = (struct lwipy_dgram *)end;
+  int udp = end->kind == LWIPY_KIND_UDP;
+  switch (option) {
+    case LWIPY_OPT_RCVBUF:      return (int)dgram->rcvbuf;
+    case LWIPY_OPT_SNDBUF:      return LWIPY_BUF_DEFAULT;
+    case LWIPY_OPT_MCAST_TTL:   return udp ? udp_get_multicast_ttl(dgram->pcb.udp) : raw_get_multicast_ttl(dgram->pcb.raw);
+    case LWIPY_OPT_MCAST_LOOP:  return udp ? (udp_flags(dgram->pcb.udp) & UDP_FLAGS_MULTICAST_LOOP) != 0 : LWIPY_ENOTSUP;
+    case LWIPY_OPT_MCAST_NETIF: return udp ? udp_get_multicast_netif_index(dgram->pcb.udp) : LWIPY_ENOTSUP;
+    default:                    return LWIPY_ENOTSUP;
+  }
+}
+
+/* ---- Groups -------------------------------------------------------------------------------------------------------- */
+
+static int
+change_group(lwipy_handle handle, const lwipy_address *group, int nic, int join)
+{
+  struct netif *netif = nic > 0 ? lwipy_netif_by_index(nic) : netif_default;
+  ip_addr_t ip;
+  if (lwipy_dgram_find(handle) == NULL) {
+    return LWIPY_EHANDLE;
+  }
+  if (lwipy_address_to_ip(group, &ip) != 0 || !ip_addr_ismulticast(&ip)) {
+    return LWIPY_EARG;
+  }
+  if (netif == NULL) {
+    return LWIPY_ENODEV;
+  }
+  lwipy_timers_stir();
+  if (IP_IS_V6(&ip)) {
+    ip6_addr_assign_zone(ip_2_ip6(&ip), IP6_MULTICAST, netif);
+    return join ? mld6_joingroup_netif(netif, ip_2_ip6(&ip)) : mld6_leavegroup_netif(netif, ip_2_ip6(&ip));
+  }
+  return join ? igmp_joingroup_netif(netif, ip_2_ip4(&ip)) : igmp_leavegroup_netif(netif, ip_2_ip4(&ip));
+}
+
+int
+core_join(lwipy_handle handle, const lwipy_address *group, int nic)
+{
+  return change_group(handle, group, nic, 1);
+}
+
+int
+core_leave(lwipy_handle handle, const lwipy_address *group, int nic)
+{
+  return change_group(handle, group, nic, 0);
+}
