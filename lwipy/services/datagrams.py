@@ -20,8 +20,10 @@ def on_datagram(stack: Stack, endpoint: UdpEndpoint, handle: Callable[[Datagram]
         while True:
             try:
                 datagram = endpoint.receive()
-            except BlockingIOError:
-                return
+            except OSError as error:
+                if isinstance(error, BlockingIOError) or endpoint.closed:
+                    return
+                raise
             try:
                 handle(datagram)
             except BaseException:

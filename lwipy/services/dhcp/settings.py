@@ -1,14 +1,13 @@
 """What a DHCP server hands out: checked once, read by the responder ever after."""
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
 
+from lwipy.addresses import parse_mac
 from lwipy.services.hostnames import domain_from
 
 OWN = "self"
-_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +117,4 @@ def _client(given: str | bytes) -> bytes:
         if not given:
             raise ValueError("static: an empty client identifier")
         return given
-    if not _MAC.fullmatch(given) or int(given[:2], 16) & 1:
-        raise ValueError(f"static: {given!r} is no MAC address (02:00:00:00:00:01) of one host")
-    return b"\x01" + bytes.fromhex(given.replace(":", ""))
+    return b"\x01" + parse_mac(given)

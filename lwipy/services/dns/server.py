@@ -9,6 +9,7 @@ from functools import partial
 from ipaddress import IPv4Interface, IPv6Interface, ip_address
 from typing import TYPE_CHECKING
 
+from lwipy.endpoints.base import Option
 from lwipy.services.datagrams import on_datagram
 from lwipy.services.dhcp.server import DhcpServer
 from lwipy.services.dns.message import PORT
@@ -61,6 +62,8 @@ class DnsServer:
         version = ip_address(host.partition("%")[0]).version
         endpoint = self._stack.udp(socket.AF_INET if version == 4 else socket.AF_INET6)
         self._endpoints.append(endpoint)
+        if version == 6:
+            endpoint.set_option(Option.V6ONLY, 1)  # IPv4 has an endpoint of its own
         on_datagram(self._stack, endpoint, partial(self._receive, endpoint))
         endpoint.bind((host, PORT))
 
@@ -83,12 +86,18 @@ class DnsServer:
         near = [] if datagram.interface is None else [own.ip for own in _addresses(datagram.interface)]
         self._responder.receive(datagram.data, partial(self._send, endpoint, datagram), near)
 
+    def _source(self, datagram: Datagram) -> str | None:
+        """The address the query was sent to, unless that was everybody's."""
+        asked = ip_address(datagram.destination[0])
+        ours = any(asked == own.ip for own in self._own()) if asked.version == 4 else not asked.is_multicast
+        return datagram.destination[0] if ours else None
+
     def _send(self, endpoint: UdpEndpoint, datagram: Datagram, response: bytes) -> None:
         """Back to where it came from, from the address it was sent to: clients check."""
         if endpoint not in self._endpoints:
             return  # closed before a fallback was done
         try:
-            endpoint.send(response, datagram.source, datagram.interface, datagram.destination)
+            endpoint.send(response, datagram.source, datagram.interface, self._source(datagram))
         except OSError as error:
             self._responder.counters["send_failed"] += 1
             _log.debug("response to %s: %s", datagram.source, error)
