@@ -1,0 +1,121 @@
+"""A shared folder on the kernel's loopback, for the tests of lwipy.services.share."""
+
+import asyncio
+import http.client
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from lwipy.services import share
+
+
+@dataclass
+class Answer:
+    """One HTTP response, read to its end."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+
+@dataclass
+class Served:
+    """A running share: its port on 127.0.0.1, its folder, and the events seen so far."""
+
+    root: Path
+    port: int
+    events: list[share.Event] = field(default_factory=list)
+
+    def ask(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None, **options: Any
+    ) -> Answer:
+        """One request on a connection of its own; the path goes out as it is."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        try:
+            connection.request(method, path, body, headers or {}, **options)
+            response = connection.getresponse()
+            return Answer(response.status, response.headers, response.read())
+        finally:
+            connection.close()
+
+    def get(self, path: str, **headers: str) -> Answer:
+        """GET; `if_none_match="x"` is sent as If-None-Match: x."""
+        return self.ask(
+            "GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()}
+        )
+
+    def connect(self) -> socket.socket:
+        """A raw connection to the share."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+
+    def raw(self, request: bytes) -> bytes:
+        """Sends the very bytes and gives what comes back until the share closes the connection."""
+        with self.connect() as connection:
+            connection.sendall(request)
+            return read_all(connection)
+
+    def line(self, request_line: bytes) -> int:
+        """The status that a request line gets, sent as it is."""
+        return status(self.raw(request_line + b"\r\nHost: share\r\nConnection: close\r\n\r\n"))
+
+    def hidden(self) -> list[Path]:
+        """Uploads under way (or left behind)."""
+        return list(self.root.rglob(".lwipy-partial-*"))
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """Everything until the end."""
+    return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def status(response: bytes) -> int:
+    """The status code of a raw response."""
+    return int(response.split(b" ", 2)[1])
+
+
+@contextmanager
+def serving(root: Path, **options: Any) -> Iterator[Served]:
+    """A share of `root`, its event loop in a thread; stopped at the end as a program would stop it."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    served = Served(root, 0)
+    watchers = [served.events.append, *filter(None, [options.pop("observer", None)])]
+
+    def observe(event: share.Event) -> None:
+        for watcher in watchers:
+            watcher(event)
+
+    async def start() -> web.AppRunner:
+        runner = web.AppRunner(
+            share.application(root, observer=observe, **options), access_log=None, shutdown_timeout=0.2
+        )
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        served.port = runner.addresses[0][1]
+        return runner
+
+    async def stop(runner: web.AppRunner) -> None:
+        await runner.cleanup()
+        await loop.shutdown_default_executor()
+
+    try:
+        runner = asyncio.run_coroutine_threadsafe(start(), loop).result(20)
+        try:
+            yield served
+        finally:
+            asyncio.run_coroutine_threadsafe(stop(runner), loop).result(20)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(20)
+        loop.close()
