@@ -150,7 +150,7 @@ int lwipy_netif_receive(lwipy_core *core, int nic, const void *frame, size_t len
 int64_t lwipy_netif_receive_packed(lwipy_core *core, int nic, const void *batch, size_t length);
 int64_t lwipy_netif_pending(lwipy_core *core, int nic);   /* bytes that lwipy_netif_take would give */
 int64_t lwipy_netif_take(lwipy_core *core, int nic, void *batch, size_t room);
-int lwipy_netif_quiet(lwipy_core *core, int nic, int quiet);  /* 1: drop frames for the wire instead of keeping them */
+int lwipy_netif_deliver(lwipy_core *core, int nic, int on);   /* 1: frames for the wire set LWIPY_HAS_FRAMES */
 
 int lwipy_unwire(lwipy_core *core, int nic);
 int lwipy_wire_join(lwipy_core *core, int nic, struct lwipy_wire *wire, int side);

@@ -48,27 +48,34 @@ lwipy_netif_by_index(int number)
 
 /* ---- Frames -------------------------------------------------------------------------------------------------- */
 
+/* The last stage: into the wire, or into the queue that Python empties. 0, or -1 when there is no room. */
+static int
+deliver(struct lwipy_nic *nic, const struct pbuf *p)
+{
+  if (nic->wire != NULL) {
+    return lwipy_wire_transmit(nic, p);
+  }
+  if (lwipy_fifo_put(&nic->out, p) != 0) {
+    return -1;
+  }
+  if (nic->deliver) {
+    lwipy_atomic_or(&lwipy_self->attention, LWIPY_HAS_FRAMES);
+  }
+  return 0;
+}
+
+/* Every frame of lwIP's for the wire comes through here. Losing one is the network's right, so lwIP hears ERR_OK. */
 static err_t
 transmit(struct lwipy_nic *nic, struct pbuf *p)
 {
   if (!netif_is_link_up(&nic->netif)) {
     nic->count.tx_down++;
-    return ERR_OK;
+  } else if (deliver(nic, p) != 0) {
+    nic->count.tx_full++;
+  } else {
+    nic->count.tx_frames++;
+    nic->count.tx_bytes += p->tot_len;
   }
-  if (nic->wire != NULL) {
-    if (lwipy_wire_transmit(nic, p) != 0) {
-      nic->count.tx_full++;
-      return ERR_OK;
-    }
-  } else if (!nic->quiet) {
-    if (lwipy_fifo_put(&nic->out, p) != 0) {
-      nic->count.tx_full++;
-      return ERR_OK;
-    }
-    lwipy_atomic_or(&lwipy_self->attention, LWIPY_HAS_FRAMES);
-  }
-  nic->count.tx_frames++;
-  nic->count.tx_bytes += p->tot_len;
   return ERR_OK;
 }
 
@@ -181,33 +188,41 @@ core_netif_pending(int number)
   return nic == NULL ? LWIPY_ENODEV : (int64_t)nic->out.used;
 }
 
+static void
+update_attention(void)
+{
+  int i;
+  for (i = 1; i < 256; i++) {
+    if (nics[i] != NULL && nics[i]->deliver && nics[i]->out.used > 0) {
+      lwipy_atomic_or(&lwipy_self->attention, LWIPY_HAS_FRAMES);
+      return;
+    }
+  }
+  lwipy_atomic_and(&lwipy_self->attention, ~(uint32_t)LWIPY_HAS_FRAMES);
+}
+
 int64_t
 core_netif_take(int number, void *batch, size_t room)
 {
   struct lwipy_nic *nic = lwipy_nic(number);
   int64_t taken;
-  int i;
   if (nic == NULL) {
     return LWIPY_ENODEV;
   }
   taken = (int64_t)lwipy_fifo_take(&nic->out, batch, room);
-  for (i = 1; i < 256; i++) {
-    if (nics[i] != NULL && nics[i]->out.used > 0) {
-      return taken;
-    }
-  }
-  lwipy_atomic_and(&lwipy_self->attention, ~(uint32_t)LWIPY_HAS_FRAMES);
+  update_attention();
   return taken;
 }
 
 int
-core_netif_quiet(int number, int quiet)
+core_netif_deliver(int number, int on)
 {
   struct lwipy_nic *nic = lwipy_nic(number);
   if (nic == NULL) {
     return LWIPY_ENODEV;
   }
-  nic->quiet = (u8_t)(quiet != 0);
+  nic->deliver = (u8_t)(on != 0);
+  update_attention();
   return 0;
 }
 
@@ -318,6 +333,7 @@ core_netif_remove(int number)
   lwipy_nic_forget_hostname(nic);
   nics[number] = NULL;
   mem_free(nic);
+  update_attention();
   for (i = 1; netif_default == NULL && i < 256; i++) {
     if (nics[i] != NULL) {
       netif_set_default(&nics[i]->netif);

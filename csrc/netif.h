@@ -12,7 +12,7 @@ struct lwipy_wire;
 struct lwipy_nic {
   struct netif netif;
   u8_t layer;                          /* LWIPY_L2 or LWIPY_L3 */
-  u8_t quiet;                          /* frames for the wire are not kept */
+  u8_t deliver;                        /* somebody waits to be told of frames for the wire */
   u8_t prefix6[LWIP_IPV6_NUM_ADDRESSES];
   ip6_addr_t gateway6;                 /* any: none */
   struct lwipy_fifo out;               /* frames that Python is to take */

@@ -30,7 +30,7 @@ struct lwipy_tcp {
   struct tcp_pcb *pcb;
   u32_t rcvbuf, sndbuf;
   u8_t connecting, connected, got_fin, read_shut, write_shut, lingering;
-  u8_t nodelay;
+  u8_t nodelay, started;
   u32_t keep_idle, keep_intvl, keep_cnt;   /* milliseconds, milliseconds, probes */
   s16_t error;                     /* not yet told */
   lwipy_address local, remote;     /* remembered for when the pcb is gone */
@@ -135,11 +135,14 @@ on_error(void *arg, err_t err)
   lwipy_signal(&tcp->end, (tcp->error ? LWIPY_FAILED : 0) | LWIPY_READABLE | LWIPY_WRITABLE);
 }
 
+/* Before the first byte: lwIP sets its own window after the accept callback, so this cannot be done there. */
 static void
-raise_initial_window(struct tcp_pcb *pcb)
+raise_initial_window(struct lwipy_tcp *tcp)
 {
-  pcb->mss = LWIP_MAX(pcb->mss, LEAST_MSS);
-  pcb->cwnd = LWIP_MAX(pcb->cwnd, (tcpwnd_size_t)pcb->mss * INITIAL_WINDOW);
+  if (!tcp->started) {
+    tcp->started = 1;
+    tcp->pcb->cwnd = LWIP_MAX(tcp->pcb->cwnd, (tcpwnd_size_t)tcp->pcb->mss * INITIAL_WINDOW);
+  }
 }
 
 static err_t
@@ -150,7 +153,7 @@ on_connected(void *arg, struct tcp_pcb *pcb, err_t err)
   tcp->connecting = 0;
   tcp->connected = 1;
   remember(tcp);
-  raise_initial_window(pcb);
+  pcb->mss = LWIP_MAX(pcb->mss, LEAST_MSS);
   lwipy_signal(&tcp->end, LWIPY_CONNECTED | LWIPY_WRITABLE);
   return ERR_OK;
 }
@@ -225,7 +228,7 @@ on_accept(void *arg, struct tcp_pcb *pcb, err_t err)
   pcb->snd_buf = tcp->sndbuf;
   pcb->ssthresh = tcp->sndbuf;
   attach(tcp, pcb);
-  raise_initial_window(pcb);
+  pcb->mss = LWIP_MAX(pcb->mss, LEAST_MSS);
   remember(tcp);
   tcp->parent = listener;
   *listener->last = tcp;
@@ -477,6 +480,7 @@ core_tcp_send(lwipy_handle handle, const void *data, size_t length)
   }
   lwipy_timers_stir();
   use_window(tcp);
+  raise_initial_window(tcp);
   while (done < length) {
     size_t part = LWIP_MIN(length - done, LWIP_MIN(tcp->pcb->snd_buf, 0xffff));
     u8_t more = done + part < length ? TCP_WRITE_FLAG_MORE : 0;

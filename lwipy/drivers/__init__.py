@@ -1,0 +1,1 @@
+"""How a stack is driven: by a thread, or by an event loop (lwipy.aio)."""

@@ -1,0 +1,72 @@
+"""A thread that drives a stack: polls it, sleeps in one system call until the next deadline or a wake-up.
+
+Theory of operation. The thread runs poll() and then sleeps in the core's own wait, without the GIL. Any operation from
+any other thread that leaves events, frames or an earlier deadline behind wakes it, in C (``csrc/loop.c``).
+
+Invariants:
+
+1. Callbacks run in this thread only. An exception in one is logged; the stack goes on.
+2. stop() returns when the thread has ended, unless it is called from that thread itself.
+3. The thread is a daemon and holds the stack weakly while it sleeps: a stack nobody refers to is closed.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+from lwipy._native import lib
+from lwipy.errors import StackError
+from lwipy.stack import Driver
+
+if TYPE_CHECKING:
+    from lwipy.stack import Stack
+
+_log = logging.getLogger("lwipy.driver")
+
+
+class ThreadDriver(Driver):
+    """Drives a stack in a thread of its own. ValueError for a stack whose clock is the caller's."""
+
+    def __init__(self, stack: Stack) -> None:
+        super().__init__(stack)
+        if stack._clock is not None:
+            raise ValueError("a stack with its own clock cannot be driven by a thread: call poll() by hand")
+        self._core: Any = stack._core
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="lwipy", daemon=True)
+
+    def start(self) -> None:
+        self.stack._drive(self)
+        self._thread.start()
+
+    def kick(self) -> None:
+        """Nothing to do: the core wakes the thread by itself."""
+
+    def kick_timer(self) -> None:
+        lib.lwipy_wake(self._core)
+
+    @property
+    def is_own_thread(self) -> bool:
+        return threading.current_thread() is self._thread
+
+    def stop(self) -> None:
+        self._stopping = True
+        lib.lwipy_wake(self._core)
+        if not self.is_own_thread:
+            self._thread.join()
+        self.stack._drive(None)
+
+    def _run(self) -> None:
+        while not self._stopping:
+            try:
+                delay = self.stack.poll()
+            except StackError:
+                _log.exception("the stack has failed; its driver ends")
+                return
+            except Exception:
+                _log.exception("a callback failed")
+                continue
+            if not self._stopping:
+                lib.lwipy_wait(self._core, -1 if delay is None else int(delay * 1e6))

@@ -1,0 +1,180 @@
+"""What all endpoints share: a handle, events, addresses and options.
+
+Theory of operation. An endpoint is a number to C (a slot and a generation) and this object to Python. The stack finds
+the object by the number when the core reports events, and calls :attr:`Endpoint.on_event` from whatever drives it.
+
+Invariants:
+
+1. ``_handle`` is 0 once the endpoint is closed; every operation then raises ``OSError`` EBADF.
+2. READABLE and WRITABLE are reported once, then again only after an operation raised ``BlockingIOError`` (or took less
+   than it was given). So whoever is told reads, or sends, until that happens.
+3. The endpoint never blocks and never waits; that is the drivers' and sockets' business.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from lwipy._native import check, ffi, lib
+from lwipy.addresses import pack, parse_ip, parse_port, unpack
+
+if TYPE_CHECKING:
+    from lwipy.interface import Interface
+    from lwipy.stack import Stack
+
+Address: TypeAlias = tuple[str, int]
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+
+class Event(enum.IntFlag):
+    """What happened to an endpoint since it was last told."""
+
+    READABLE = lib.LWIPY_READABLE
+    WRITABLE = lib.LWIPY_WRITABLE
+    CONNECTED = lib.LWIPY_CONNECTED
+    FAILED = lib.LWIPY_FAILED
+    CLOSED = lib.LWIPY_CLOSED
+    RESOLVED = lib.LWIPY_RESOLVED
+    ACKED = lib.LWIPY_ACKED
+
+
+class Option(enum.IntEnum):
+    """Options of endpoints, as :meth:`Endpoint.set_option` takes them; times in seconds, sizes in bytes."""
+
+    NODELAY = lib.LWIPY_OPT_NODELAY
+    KEEPALIVE = lib.LWIPY_OPT_KEEPALIVE
+    KEEPIDLE = lib.LWIPY_OPT_KEEPIDLE
+    KEEPINTVL = lib.LWIPY_OPT_KEEPINTVL
+    KEEPCNT = lib.LWIPY_OPT_KEEPCNT
+    RCVBUF = lib.LWIPY_OPT_RCVBUF
+    SNDBUF = lib.LWIPY_OPT_SNDBUF
+    REUSEADDR = lib.LWIPY_OPT_REUSEADDR
+    BROADCAST = lib.LWIPY_OPT_BROADCAST
+    TTL = lib.LWIPY_OPT_TTL
+    TOS = lib.LWIPY_OPT_TOS
+    V6ONLY = lib.LWIPY_OPT_V6ONLY
+    MCAST_TTL = lib.LWIPY_OPT_MCAST_TTL
+    MCAST_LOOP = lib.LWIPY_OPT_MCAST_LOOP
+
+
+#: The greatest value of each option that C keeps in fewer bits; the least is 0, or 1 for TTL.
+_LIMITS: Final = {Option.TTL: 255, Option.TOS: 255, Option.MCAST_TTL: 255}
+
+
+class Endpoint:
+    """A handle of a stack's core. See the module's text for its rules."""
+
+    kind: int
+
+    def __init__(self, stack: Stack, family: int, handle: int | None = None, protocol: int = 0) -> None:
+        self._stack = stack
+        self._handle = 0
+        self.family = family
+        self.on_event: Callable[[Event], None] | None = None
+        if handle is None:
+            out = ffi.new("lwipy_handle *")
+            check(stack._core, lib.lwipy_socket(stack._core, self.kind, family, protocol, out), "no memory")
+            handle = int(out[0])
+        self._handle = handle
+        stack._endpoints[handle] = self
+
+    def __repr__(self) -> str:
+        state = f"#{self._handle & 0xFFFFFFFF}" if self._handle else "closed"
+        return f"<{type(self).__name__} {state}>"
+
+    @property
+    def stack(self) -> Stack:
+        return self._stack
+
+    @property
+    def closed(self) -> bool:
+        return self._handle == 0
+
+    def _check(self, result: int, what: str = "") -> int:
+        if result >= 0:
+            return result
+        if result == lib.LWIPY_EHANDLE:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return check(self._stack._core, result, what)
+
+    # -- Addresses ----------------------------------------------------------------------------------------------
+
+    def _pack(self, address: Address) -> Any:
+        """`address` for C; an empty host is the unspecified address."""
+        host, port = address[0], parse_port(address[1])
+        if host == "":
+            return pack(None, port) if self.family == 0 else pack(parse_ip("0.0.0.0" if self.family == 4 else "::"), port)
+        ip = parse_ip(host)
+        if self.family and ip.version != self.family:
+            raise ValueError(f"{host!r} is not an IPv{self.family} address, as this endpoint needs")
+        return pack(ip, port, self._stack._scopes)
+
+    def _unpack(self, address: Any) -> Address | None:
+        ip = unpack(address)
+        return None if ip is None else (str(ip), int(address.port))
+
+    def bind(self, address: Address, interface: Interface | None = None, *, reuse: bool = False) -> None:
+        """Takes a local address, port 0 for any; with `interface`, only what comes through that one is received.
+
+        OSError: EADDRINUSE, EADDRNOTAVAIL (not an address of ours), EINVAL (bound already). tcp_bind, udp_bind.
+        """
+        packed = self._pack(address)
+        core = self._stack._core
+        if reuse:
+            self.set_option(Option.REUSEADDR, 1)
+        if interface is not None:
+            self.bind_interface(interface)
+        self._check(lib.lwipy_bind(core, self._handle, packed), f"{address[0]}:{address[1]}")
+
+    def bind_interface(self, interface: Interface | None) -> None:
+        """Restricts the endpoint to one interface (SO_BINDTODEVICE); None lifts that."""
+        number = 0 if interface is None else interface.number
+        self._check(lib.lwipy_set_option(self._stack._core, self._handle, lib.LWIPY_OPT_NETIF, number))
+
+    @property
+    def address(self) -> Address:
+        """The local address; ``("", 0)`` or an unspecified one before bind and connect."""
+        out = ffi.new("lwipy_address *")
+        self._check(lib.lwipy_local(self._stack._core, self._handle, out))
+        return self._unpack(out) or ("", 0)
+
+    @property
+    def peer(self) -> Address | None:
+        """The remote address; None when not connected."""
+        out = ffi.new("lwipy_address *")
+        self._check(lib.lwipy_remote(self._stack._core, self._handle, out))
+        return self._unpack(out)
+
+    # -- State ---------------------------------------------------------------------------------------------------
+
+    def ready(self) -> Event:
+        """READABLE and WRITABLE as of now; both will be reported again when they come."""
+        return Event(self._check(lib.lwipy_ready(self._stack._core, self._handle)))
+
+    def set_option(self, option: Option, value: int) -> None:
+        """OSError ENOPROTOOPT where the endpoint has no such option; ValueError for a value it cannot have."""
+        limit = _LIMITS.get(option, 0x7FFFFFFF)
+        if not (1 if option is Option.TTL else 0) <= value <= limit:
+            raise ValueError(f"{option.name} cannot be {value}: expected a value up to {limit}")
+        self._check(lib.lwipy_set_option(self._stack._core, self._handle, option, value), option.name)
+        self._stack._after()
+
+    def get_option(self, option: Option) -> int:
+        return self._check(lib.lwipy_get_option(self._stack._core, self._handle, option), option.name)
+
+    def _end(self) -> int:
+        """Forgets the handle and gives it to the caller; 0 when it was closed before."""
+        handle, self._handle = self._handle, 0
+        self._stack._endpoints.pop(handle, None)
+        self.on_event = None
+        return handle
+
+    def close(self) -> None:
+        """Ends the endpoint; what TCP still has to send it sends. Closing twice is allowed."""
+        if (handle := self._end()) and not self._stack.closed:
+            lib.lwipy_release(self._stack._core, handle)
+            self._stack._after()

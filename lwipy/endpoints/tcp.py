@@ -1,0 +1,130 @@
+"""TCP endpoints: connections and listeners, without I/O of their own.
+
+Every method returns at once: with what could be done, or with ``BlockingIOError`` and a later event. See
+``csrc/tcp.c`` for who owns the pcb and when it dies.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final, NamedTuple
+
+from lwipy._native import WOULD_BLOCK, error_of, ffi, lib
+from lwipy.endpoints.base import Address, Buffer, Endpoint
+
+
+#: The most that one recv() allocates for, bytes.
+READ_LIMIT: Final = 1 << 20
+
+
+class TcpState(enum.IntEnum):
+    """States of RFC 9293 section 3.3.2, with lwIP's numbers."""
+
+    CLOSED = 0
+    LISTEN = 1
+    SYN_SENT = 2
+    SYN_RCVD = 3
+    ESTABLISHED = 4
+    FIN_WAIT_1 = 5
+    FIN_WAIT_2 = 6
+    CLOSE_WAIT = 7
+    CLOSING = 8
+    LAST_ACK = 9
+    TIME_WAIT = 10
+
+
+class TcpInfo(NamedTuple):
+    """What the kernel's TCP_INFO tells: sizes in bytes, times in seconds."""
+
+    state: TcpState
+    mss: int
+    congestion_window: int
+    slow_start_threshold: int
+    send_window: int
+    receive_window: int
+    unsent: int
+    unacked: int
+    retransmission_timeout: float
+    round_trip_time: float
+    retransmits: int
+    queued: int
+
+
+class TcpEndpoint(Endpoint):
+    """A connection or a listener."""
+
+    kind = lib.LWIPY_TCP
+
+    def connect(self, address: Address) -> None:
+        """Starts the handshake; CONNECTED or FAILED is reported later.
+
+        OSError: EHOSTUNREACH (no route), EISCONN, EALREADY, EADDRINUSE. tcp_connect.
+        """
+        packed = self._pack(address)
+        result = lib.lwipy_connect(self._stack._core, self._handle, packed)
+        self._check(result, f"{address[0]}:{address[1]}")
+        self._stack._after()
+
+    def listen(self, backlog: int = 128) -> None:
+        """Accepts connections, up to `backlog` of them before accept(); beyond that SYNs are dropped and counted."""
+        self._check(lib.lwipy_tcp_listen(self._stack._core, self._handle, max(0, min(backlog, 65535))))
+
+    def accept(self) -> TcpEndpoint:
+        """The next connection. BlockingIOError when none waits."""
+        out = ffi.new("lwipy_handle *")
+        self._check(lib.lwipy_tcp_accept(self._stack._core, self._handle, out), "no connection waits")
+        return TcpEndpoint(self._stack, self.family, int(out[0]))
+
+    def send(self, data: Buffer) -> int:
+        """Queues what fits into the send buffer and says how many bytes that was; BlockingIOError when none.
+
+        OSError: ECONNRESET, EPIPE (after shutdown), ENOTCONN, ETIMEDOUT. tcp_write.
+        """
+        source = ffi.from_buffer(data)
+        result = lib.lwipy_tcp_send(self._stack._core, self._handle, source, len(source))
+        self._stack._after()
+        return self._check(result, "the send buffer is full" if result == WOULD_BLOCK else "")
+
+    def recv_into(self, buffer: bytearray | memoryview, *, peek: bool = False) -> int:
+        """Fills `buffer` with what has arrived; 0 at the end of the stream. BlockingIOError when nothing waits."""
+        target = ffi.from_buffer(buffer, require_writable=True)
+        result = lib.lwipy_tcp_recv(self._stack._core, self._handle, target, len(target), peek)
+        self._stack._after()
+        return self._check(result, "no data waits" if result == WOULD_BLOCK else "")
+
+    def recv(self, size: int) -> bytes:
+        """As :meth:`recv_into`, at most `size` bytes; b"" at the end of the stream."""
+        buffer = bytearray(min(size, READ_LIMIT))
+        del buffer[self.recv_into(buffer) :]
+        return bytes(buffer)
+
+    def shutdown(self, *, read: bool = False, write: bool = False) -> None:
+        """Half-close: `write` sends FIN behind what is queued, `read` discards what is there and what comes."""
+        self._check(lib.lwipy_tcp_shutdown(self._stack._core, self._handle, read, write))
+        self._stack._after()
+
+    def linger(self) -> None:
+        """Sends FIN and keeps the handle; ACKED is reported when everything was acknowledged, CLOSED at the end."""
+        self._check(lib.lwipy_tcp_linger(self._stack._core, self._handle))
+        self._stack._after()
+
+    def abort(self) -> None:
+        """Ends the connection with a reset. tcp_abort."""
+        if (handle := self._end()) and not self._stack.closed:
+            lib.lwipy_abort(self._stack._core, handle)
+            self._stack._after()
+
+    def take_error(self) -> OSError | None:
+        """What ended the connection (SO_ERROR); asking clears it."""
+        code = lib.lwipy_error(self._stack._core, self._handle)
+        return error_of(self._stack._core, code) if code < 0 else None
+
+    @property
+    def info(self) -> TcpInfo:
+        out = ffi.new("lwipy_tcp_info *")
+        self._check(lib.lwipy_tcp_get_info(self._stack._core, self._handle, out))
+        return TcpInfo(
+            TcpState(out.state), out.mss, out.cwnd, out.ssthresh, out.snd_wnd, out.rcv_wnd, out.unsent, out.unacked,
+            out.rto / 1e6, out.rtt / 1e6, out.retransmits, out.queued,
+        )  # fmt: skip
+

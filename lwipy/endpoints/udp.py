@@ -1,0 +1,118 @@
+"""UDP and raw endpoints: whole datagrams, with where they came from and what they were sent to."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from lwipy._native import WOULD_BLOCK, ffi, lib
+from lwipy.addresses import IPAddress, pack, parse_ip
+from lwipy.endpoints.base import Address, Buffer, Endpoint, Option
+
+if TYPE_CHECKING:
+    from lwipy.interface import Interface
+    from lwipy.stack import Stack
+
+#: The longest payload of a datagram, bytes: 65535 less the headers of IPv4 and UDP.
+LONGEST_DATAGRAM: Final = 65507
+
+
+class Datagram(NamedTuple):
+    """One datagram as it came."""
+
+    data: bytes
+    source: Address
+    destination: Address
+    interface: Interface | None
+    truncated: bool = False
+
+
+class DatagramEndpoint(Endpoint):
+    """What UDP and raw endpoints share."""
+
+    @property
+    def broadcast(self) -> bool:
+        """Whether sending to a broadcast address is allowed; EACCES otherwise."""
+        return bool(self.get_option(Option.BROADCAST))
+
+    @broadcast.setter
+    def broadcast(self, on: bool) -> None:
+        self.set_option(Option.BROADCAST, int(on))
+
+    def connect(self, address: Address | None) -> None:
+        """Sets where send() goes and what receive() takes; None ends that."""
+        packed = pack(None) if address is None else self._pack(address)
+        result = lib.lwipy_connect(self._stack._core, self._handle, packed)
+        self._check(result, "" if address is None else f"{address[0]}:{address[1]}")
+
+    def send(
+        self,
+        data: Buffer,
+        address: Address | None = None,
+        interface: Interface | None = None,
+        source: str | IPAddress | None = None,
+    ) -> None:
+        """Sends one datagram, in fragments if it must; it is sent or refused whole.
+
+        `interface` chooses the way out, `source` the address it comes from (udp_sendto_if_src). OSError: EHOSTUNREACH,
+        EMSGSIZE (over 65507 bytes), EACCES (broadcast not allowed), EDESTADDRREQ (no address and not connected).
+        """
+        to = pack(None) if address is None else self._pack(address)
+        sender = pack(None if source is None else parse_ip(source), 0, self._stack._scopes)
+        payload = ffi.from_buffer(data)
+        number = 0 if interface is None else interface.number
+        result = lib.lwipy_udp_send(self._stack._core, self._handle, payload, len(payload), to, sender, number)
+        self._stack._after()
+        if result == lib.LWIPY_ENOTCONN:
+            raise OSError(errno.EDESTADDRREQ, "no address given, and the endpoint is not connected")
+        self._check(result, f"{len(payload)} bytes" if address is None else f"{address[0]}:{address[1]}")
+
+    def receive(self, size: int = LONGEST_DATAGRAM, *, peek: bool = False) -> Datagram:
+        """The next datagram, cut at `size` bytes. BlockingIOError when none waits."""
+        buffer = ffi.new("char[]", max(1, min(size, 65535)))
+        source, destination = ffi.new("lwipy_address *"), ffi.new("lwipy_address *")
+        number, length = ffi.new("int *"), ffi.new("size_t *")
+        result = lib.lwipy_udp_recv(
+            self._stack._core, self._handle, buffer, min(size, 65535), peek, source, destination, number, length
+        )
+        self._check(result, "no datagram waits" if result == WOULD_BLOCK else "")
+        return Datagram(
+            ffi.buffer(buffer, result)[:],
+            self._unpack(source) or ("", 0),
+            self._unpack(destination) or ("", 0),
+            self._stack._interfaces.get(number[0]),
+            length[0] > result,
+        )
+
+    def join(self, group: str, interface: Interface | None = None) -> None:
+        """Joins a multicast group on an interface, the default one if not given (IGMP, MLD)."""
+        self._change_group(lib.lwipy_join, group, interface)
+
+    def leave(self, group: str, interface: Interface | None = None) -> None:
+        """Leaves it; OSError EADDRNOTAVAIL when it was not joined."""
+        self._change_group(lib.lwipy_leave, group, interface)
+
+    def _change_group(self, function, group: str, interface: Interface | None) -> None:  # type: ignore[no-untyped-def]
+        ip = parse_ip(group)
+        if not ip.is_multicast:
+            raise ValueError(f"{group!r} is not a multicast group: expected an address such as '224.0.0.251'")
+        number = 0 if interface is None else interface.number
+        result = function(self._stack._core, self._handle, pack(ip, 0, self._stack._scopes), number)
+        self._stack._after()
+        self._check(lib.LWIPY_EADDR if result == lib.LWIPY_EVAL else result, group)
+
+
+class UdpEndpoint(DatagramEndpoint):
+    """A UDP socket's core."""
+
+    kind = lib.LWIPY_UDP
+
+
+class RawEndpoint(DatagramEndpoint):
+    """IP payloads of one protocol; IPv4 packets arrive with their header, as on the kernel's raw sockets."""
+
+    kind = lib.LWIPY_RAW
+
+    def __init__(self, stack: Stack, family: int, protocol: int) -> None:
+        super().__init__(stack, family, protocol=protocol)
+        self.protocol = protocol

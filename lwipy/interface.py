@@ -1,0 +1,350 @@
+"""Interfaces: where frames go in and come out.
+
+Theory of operation. Frames for the wire wait in the core until someone takes them: the caller of :meth:`frames`, the
+callable in :attr:`on_frame`, or the link that the interface was made with. Frames from the wire are given to the core
+at once.
+
+Invariants:
+
+1. ``number`` is lwIP's interface index; it is 0 once the interface was removed, and every operation then raises
+   ``OSError`` ENODEV.
+2. Frames have one taker: setting :attr:`on_frame` or a link makes :meth:`frames` give nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import struct
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Final
+
+from lwipy._native import check, ffi, lib
+from lwipy.addresses import IPAddress, IPInterface, format_mac, pack, parse_interface, parse_ip, parse_mac, unpack
+
+if TYPE_CHECKING:
+    from lwipy.endpoints.base import Buffer
+    from lwipy.links.base import Link
+    from lwipy.stack import Stack
+
+LEAST_MTU: Final = 68
+GREATEST_MTU: Final = 65535
+
+
+@dataclass(frozen=True)
+class Counters:
+    """Frames and bytes of an interface, and why frames did not get through."""
+
+    rx_frames: int
+    rx_bytes: int
+    tx_frames: int
+    tx_bytes: int
+    rx_malformed: int
+    rx_nomem: int
+    rx_down: int
+    tx_full: int
+    tx_down: int
+    tx_error: int
+
+
+def check_mtu(mtu: int) -> int:
+    if not LEAST_MTU <= mtu <= GREATEST_MTU:
+        raise ValueError(f"MTU {mtu} is out of range: expected {LEAST_MTU} to {GREATEST_MTU} bytes")
+    return mtu
+
+
+class Interface:
+    """An interface of a stack; made by :meth:`Stack.add_interface`."""
+
+    def __init__(self, stack: Stack, number: int, name: str, layer: int, mac: bytes, mtu: int) -> None:
+        self._stack = stack
+        self.number = number
+        self.name = name
+        self.layer = layer
+        self._mac = mac
+        self._mtu = mtu
+        self._link: Link | None = None
+        self._on_frame: Callable[[bytes], None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Interface {self.name} {self.ipv4 or ''} {' '.join(map(str, self.ipv6))}>" if self.number else (
+            f"<Interface {self.name} removed>"
+        )  # fmt: skip
+
+    @property
+    def stack(self) -> Stack:
+        return self._stack
+
+    @property
+    def link(self) -> Link | None:
+        return self._link
+
+    def _check(self, result: int, what: str = "") -> int:
+        if result == lib.LWIPY_ENODEV:
+            raise OSError(errno.ENODEV, f"interface {self.name} was removed")
+        return check(self._stack._core, result, what)
+
+    # -- Frames --------------------------------------------------------------------------------------------------
+
+    def receive(self, frame: Buffer) -> None:
+        """One frame from the wire: Ethernet without checksum (L2) or an IP packet (L3).
+
+        A malformed frame is dropped and counted, see :attr:`counters` and :attr:`Stack.statistics`.
+        """
+        self._stack._sync()
+        data = ffi.from_buffer(frame)
+        result = lib.lwipy_netif_receive(self._stack._core, self.number, data, len(data))
+        self._stack._after()
+        self._check(result)
+
+    def receive_many(self, frames: Iterable[Buffer]) -> None:
+        """A batch of frames from the wire, in one call of the core."""
+        packed = b"".join(part for frame in frames for part in (struct.pack("=I", len(frame)), frame))
+        self._stack._sync()
+        result = lib.lwipy_netif_receive_packed(self._stack._core, self.number, packed, len(packed))
+        self._stack._after()
+        self._check(result)
+
+    def frames(self) -> list[bytes]:
+        """The frames for the wire since the last call."""
+        found: list[bytes] = []
+        while True:
+            pending = self._check(lib.lwipy_netif_pending(self._stack._core, self.number))
+            if not pending:
+                return found
+            buffer = ffi.new("char[]", max(pending, GREATEST_MTU + 32))
+            size = self._check(lib.lwipy_netif_take(self._stack._core, self.number, buffer, len(buffer)))
+            found += _unpacked(ffi.buffer(buffer, size)[:])
+
+    @property
+    def on_frame(self) -> Callable[[bytes], None] | None:
+        """Called with each frame for the wire, from whatever drives the stack."""
+        return self._on_frame
+
+    @on_frame.setter
+    def on_frame(self, function: Callable[[bytes], None] | None) -> None:
+        self._on_frame = function
+        self._deliver(function is not None)
+
+    def _deliver(self, on: bool) -> None:
+        self._check(lib.lwipy_netif_deliver(self._stack._core, self.number, on))
+        self._stack._after()
+
+    def _dispatch(self) -> None:
+        """Gives waiting frames to their taker."""
+        if self._on_frame is not None:
+            for frame in self.frames():
+                self._on_frame(frame)
+        elif self._link is not None and (frames := self.frames()):
+            self._link.transmit(frames)
+
+    # -- Addresses -----------------------------------------------------------------------------------------------
+
+    @property
+    def mac(self) -> str:
+        """The MAC address, "" for an L3 interface."""
+        return format_mac(self._mac)
+
+    @mac.setter
+    def mac(self, value: str | bytes) -> None:
+        mac = parse_mac(value)
+        self._check(lib.lwipy_netif_set_mac(self._stack._core, self.number, mac), str(value))
+        self._mac = mac
+        self._stack._after()
+
+    @property
+    def mtu(self) -> int:
+        """The largest IP packet, bytes."""
+        return self._mtu
+
+    @mtu.setter
+    def mtu(self, value: int) -> None:
+        self._check(lib.lwipy_netif_set_mtu(self._stack._core, self.number, check_mtu(value)))
+        self._mtu = value
+
+    def _ipv4(self) -> tuple[Any, Any, Any]:
+        out = tuple(ffi.new("lwipy_address *") for _ in range(3))
+        self._check(lib.lwipy_netif_get_ipv4(self._stack._core, self.number, *out))
+        return out
+
+    @property
+    def ipv4(self) -> ipaddress.IPv4Interface | None:
+        """The IPv4 address with its prefix; assign text such as "10.0.0.1/24", or None. DHCP sets it too."""
+        address, netmask, _ = (unpack(part) for part in self._ipv4())
+        if address is None or address == ipaddress.IPv4Address(0):
+            return None
+        return ipaddress.IPv4Interface(f"{address}/{netmask}")
+
+    @ipv4.setter
+    def ipv4(self, value: str | ipaddress.IPv4Interface | None) -> None:
+        parsed = parse_interface(value, 4) if value is not None else ipaddress.ip_interface("0.0.0.0/0")
+        prefix = parsed.network.prefixlen
+        self._check(lib.lwipy_netif_set_ipv4(self._stack._core, self.number, pack(parsed.ip), prefix), str(value))
+        self._stack._after()
+
+    @property
+    def ipv6(self) -> tuple[ipaddress.IPv6Interface, ...]:
+        """The IPv6 addresses with their prefixes; the link-local one comes first on an L2 interface."""
+        found = []
+        address, prefix, state = ffi.new("lwipy_address *"), ffi.new("int *"), ffi.new("int *")
+        for slot in range(256):
+            result = lib.lwipy_netif_get_ipv6(self._stack._core, self.number, slot, address, prefix, state)
+            if result == lib.LWIPY_EARG:
+                break
+            self._check(result)
+            if state[0]:
+                address.scope = 0
+                found.append(ipaddress.IPv6Interface(f"{unpack(address)}/{prefix[0]}"))
+        return tuple(found)
+
+    def add_ipv6(self, value: str | ipaddress.IPv6Interface) -> None:
+        """Adds an address such as "fd00::1/64". OSError: EADDRINUSE, ENOBUFS (eight at most)."""
+        parsed = parse_interface(value, 6)
+        result = lib.lwipy_netif_add_ipv6(self._stack._core, self.number, pack(parsed.ip), parsed.network.prefixlen)
+        self._stack._after()
+        self._check(result, str(value))
+
+    def remove_ipv6(self, value: str | IPAddress | IPInterface) -> None:
+        """Removes an address; with or without its prefix. OSError EADDRNOTAVAIL when it has no such address."""
+        ip = parse_ip(str(value).partition("/")[0])
+        self._check(lib.lwipy_netif_remove_ipv6(self._stack._core, self.number, pack(ip)), str(value))
+
+    def autoconfigure(self, on: bool = True) -> None:
+        """IPv6 addresses and routers from router advertisements (RFC 4862)."""
+        self._check(lib.lwipy_netif_autoconfigure(self._stack._core, self.number, on))
+        self._stack._after()
+
+    @property
+    def gateway(self) -> ipaddress.IPv4Address | None:
+        """The IPv4 router. Assign an address of either family, a pair of both, or None; DHCP sets it too."""
+        gateway = unpack(self._ipv4()[2])
+        return gateway if isinstance(gateway, ipaddress.IPv4Address) and int(gateway) else None
+
+    @gateway.setter
+    def gateway(self, value: str | IPAddress | Iterable[str | IPAddress] | None) -> None:
+        if value is None:
+            values: list[Any] = [None]
+        elif isinstance(value, str | ipaddress.IPv4Address | ipaddress.IPv6Address):
+            values = [parse_ip(value)]
+        else:
+            values = [parse_ip(part) for part in value]
+        for ip in values:
+            address = pack(ip, 0, self._stack._scopes)
+            self._check(lib.lwipy_netif_set_gateway(self._stack._core, self.number, address), str(ip))
+        self._stack._after()
+
+    def add_neighbour(self, address: str | IPAddress, mac: str | bytes) -> None:
+        """A static ARP or ND entry. OSError: EHOSTUNREACH (not on this network), ENOBUFS (table full)."""
+        ip = parse_ip(address)
+        result = lib.lwipy_netif_add_neighbour(
+            self._stack._core, self.number, pack(ip, 0, self._stack._scopes), parse_mac(mac)
+        )
+        self._check(result, str(address))
+
+    def remove_neighbour(self, address: str | IPAddress) -> None:
+        """OSError EADDRNOTAVAIL when there is no such static entry."""
+        ip = parse_ip(address)
+        packed = pack(ip, 0, self._stack._scopes)
+        self._check(lib.lwipy_netif_remove_neighbour(self._stack._core, self.number, packed), str(address))
+
+    def make_default(self) -> None:
+        """Packets that no interface's prefix matches leave here. Setting a gateway does that too."""
+        self._check(lib.lwipy_netif_set_default(self._stack._core, self.number))
+
+    # -- DHCP client ---------------------------------------------------------------------------------------------
+
+    def start_dhcp(self, hostname: str = "") -> None:
+        """Asks for a lease (lwIP's DHCP client) and renews it; see :attr:`has_lease`."""
+        if not hostname.isascii() or len(hostname) > 63 or "\0" in hostname:
+            raise ValueError(f"{hostname!r} is not a host name: expected at most 63 ASCII characters")
+        self._check(lib.lwipy_netif_dhcp_start(self._stack._core, self.number, hostname.encode()))
+        self._stack._after()
+
+    def stop_dhcp(self) -> None:
+        """Gives the lease back."""
+        self._check(lib.lwipy_netif_dhcp_stop(self._stack._core, self.number))
+        self._stack._after()
+
+    @property
+    def has_lease(self) -> bool:
+        return bool(self._check(lib.lwipy_netif_dhcp_bound(self._stack._core, self.number)))
+
+    # -- State ---------------------------------------------------------------------------------------------------
+
+    def _flags(self) -> int:
+        return self._check(lib.lwipy_netif_flags(self._stack._core, self.number))
+
+    def _set_flag(self, flag: int, on: bool) -> None:
+        flags = self._flags() | flag if on else self._flags() & ~flag
+        self._check(lib.lwipy_netif_set_state(self._stack._core, self.number, flags))
+        self._stack._after()
+
+    @property
+    def up(self) -> bool:
+        """Whether the interface is in use (administratively up)."""
+        return bool(self._flags() & lib.LWIPY_NETIF_UP)
+
+    @up.setter
+    def up(self, on: bool) -> None:
+        self._set_flag(lib.LWIPY_NETIF_UP, on)
+
+    @property
+    def link_up(self) -> bool:
+        """Whether there is a wire."""
+        return bool(self._flags() & lib.LWIPY_NETIF_LINK)
+
+    @link_up.setter
+    def link_up(self, on: bool) -> None:
+        self._set_flag(lib.LWIPY_NETIF_LINK, on)
+
+    @property
+    def counters(self) -> Counters:
+        out = ffi.new("lwipy_netif_counters *")
+        self._check(lib.lwipy_netif_get_counters(self._stack._core, self.number, out))
+        return Counters(*(getattr(out, field.name) for field in fields(Counters)))
+
+    @property
+    def checksums(self) -> None:
+        raise AttributeError("checksums can be set, not asked")
+
+    @checksums.setter
+    def checksums(self, on: bool) -> None:
+        """Whether sums are made and checked; a wire within one process needs none."""
+        self._check(lib.lwipy_netif_set_checksums(self._stack._core, self.number, on))
+
+    def remove(self) -> None:
+        """Takes the interface away; its link is closed, connections over its addresses fail."""
+        if not self.number:
+            return
+        number, link = self.number, self._link
+        if link is not None:
+            link.detach()
+        self.number, self._link, self._on_frame = 0, None, None
+        self._stack._forget(self, number)
+        check(self._stack._core, lib.lwipy_netif_remove(self._stack._core, number))
+        self._stack._after()
+
+
+def _unpacked(packed: bytes) -> Iterable[bytes]:
+    at, end = 0, len(packed)
+    while at < end:
+        (length,) = struct.unpack_from("=I", packed, at)
+        yield packed[at + 4 : at + 4 + length]
+        at += 4 + length
+
+
+def wire(a: Interface, b: Interface) -> None:
+    """Joins two interfaces, of one stack or of two, in C: what one sends the other receives. lwipy_wire.
+
+    Undone by removing either. ValueError when they cannot be joined: the same interface, or L2 with L3.
+    """
+    if a is b:
+        raise ValueError(f"cannot wire {a.name} to itself")
+    if a.layer != b.layer:
+        raise ValueError(f"cannot wire {a.name} (L{a.layer}) to {b.name} (L{b.layer}): both must be of one layer")
+    result = lib.lwipy_wire(a.stack._core, a.number, b.stack._core, b.number)
+    if result == lib.LWIPY_ENODEV:
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+    check(a.stack._core, result)

@@ -1,0 +1,447 @@
+"""The Stack: one private copy of lwIP, sans-IO, and the door to everything built on it.
+
+Theory of operation. The core does no I/O and starts no thread. Someone drives it: by hand (:meth:`Stack.poll`), a
+thread (``with stack:``), or an asyncio loop (:func:`lwipy.aio.driving`). Driving means: run what is due, hand the
+events to the endpoints and the frames to the links, sleep until the deadline that :meth:`poll` returned or until the
+core asks for attention.
+
+Invariants:
+
+1. One driver at a time. Without one, every operation hands out events and frames before it returns.
+2. ``_core`` is the one owning reference; the core is freed when the last call that uses it has returned. After
+   :meth:`close` the attribute is gone and every use raises :class:`StackClosedError`.
+3. Callbacks (events, frames, timers) run in the driver's thread, never inside a call of the core, never nested.
+4. An exception in a callback reaches whoever drives: the caller of the operation or of poll(), the event loop's
+   exception handler, or the log of the driver thread.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+import time
+from collections.abc import Callable, MutableMapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Final
+
+from lwipy._native import check, ffi, lib
+from lwipy.addresses import IPAddress, parse_ip, parse_mac
+from lwipy.endpoints.base import Endpoint, Event
+from lwipy.endpoints.resolver import DnsServers
+from lwipy.endpoints.tcp import TcpEndpoint
+from lwipy.endpoints.udp import RawEndpoint, UdpEndpoint
+from lwipy.errors import StackClosedError, StackError
+from lwipy.interface import Interface, check_mtu
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from lwipy.links.base import Link
+
+_EVENTS: Final[int] = lib.LWIPY_HAS_EVENTS
+_FRAMES: Final[int] = lib.LWIPY_HAS_FRAMES
+_BATCH: Final = 256
+
+#: Bytes that one stack may allocate, unless told otherwise.
+DEFAULT_MEMORY: Final = 1 << 30
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Counters of a stack: packets by protocol, drops by reason, memory in bytes. `csrc/lwipy.h` names them."""
+
+    tcp_rx: int
+    tcp_tx: int
+    tcp_drop: int
+    tcp_chkerr: int
+    tcp_lenerr: int
+    tcp_memerr: int
+    tcp_proterr: int
+    udp_rx: int
+    udp_tx: int
+    udp_drop: int
+    udp_chkerr: int
+    udp_lenerr: int
+    udp_noport: int
+    ip4_rx: int
+    ip4_tx: int
+    ip4_drop: int
+    ip4_chkerr: int
+    ip4_lenerr: int
+    ip4_proterr: int
+    ip6_rx: int
+    ip6_tx: int
+    ip6_drop: int
+    ip6_lenerr: int
+    ip6_proterr: int
+    icmp_rx: int
+    icmp_tx: int
+    icmp_drop: int
+    arp_rx: int
+    arp_drop: int
+    nd6_rx: int
+    nd6_drop: int
+    frag_rx: int
+    frag_drop: int
+    guard_tcp_options: int
+    guard_nd_options: int
+    guard_ip_header: int
+    guard_tcp_flags: int
+    guard_nd_fragment: int
+    syn_backlog: int
+    udp_queue_full: int
+    memory_used: int
+    memory_limit: int
+    endpoints: int
+
+
+class Timer:
+    """A callback that :meth:`Stack.call_later` will run."""
+
+    __slots__ = ("_callback", "when")
+
+    def __init__(self, when: float, callback: Callable[[], None]) -> None:
+        self.when = when
+        self._callback: Callable[[], None] | None = callback
+
+    def cancel(self) -> None:
+        self._callback = None
+
+    def _run(self) -> None:
+        callback, self._callback = self._callback, None
+        if callback is not None:
+            callback()
+
+
+class Driver:
+    """What drives a stack. This one is the caller's own hand: nothing is left waiting when an operation returns."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+
+    def kick(self) -> None:
+        """Something may have changed: called after every operation."""
+        if self.stack._attention[0] & (_EVENTS | _FRAMES):
+            self.stack.dispatch()
+
+    def stop(self) -> None:
+        """Gives the stack back."""
+
+
+class Hosts(MutableMapping[str, list[str]]):
+    """A hosts table: names without regard to case to lists of numeric addresses."""
+
+    def __init__(self) -> None:
+        self._table: dict[str, list[str]] = {}
+
+    @staticmethod
+    def _key(name: str) -> str:
+        return name.rstrip(".").lower()
+
+    def __getitem__(self, name: str) -> list[str]:
+        return self._table[self._key(name)]
+
+    def __setitem__(self, name: str, addresses: Sequence[str | IPAddress] | str) -> None:
+        several = [addresses] if isinstance(addresses, str) else list(addresses)
+        self._table[self._key(name)] = [str(parse_ip(address)) for address in several]
+
+    def __delitem__(self, name: str) -> None:
+        del self._table[self._key(name)]
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        return iter(self._table)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __repr__(self) -> str:
+        return repr(self._table)
+
+
+class Stack:
+    """A TCP/IP stack of its own.
+
+    `clock` is a callable that returns seconds; with it time is the caller's, and passes only in poll() and receive().
+    `memory` bounds what the stack may allocate, bytes. `seed` makes its random numbers repeatable, for tests only.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float] | None = None, *, memory: int = DEFAULT_MEMORY, seed: int | None = None
+    ) -> None:
+        if memory < 1 << 20:
+            raise ValueError(f"memory of {memory} bytes is too little: expected at least {1 << 20}")
+        if seed is not None and not 0 < seed < 1 << 64:
+            raise ValueError(f"seed {seed} is out of range: expected 1 to 2**64 - 1")
+        options = ffi.new("lwipy_options *", {"seed": seed or 0, "memory": memory, "manual_clock": clock is not None})
+        error = ffi.new("char[]", 512)
+        core = lib.lwipy_open(options, error, len(error))
+        if not core:
+            raise StackError(ffi.string(error).decode(errors="replace"))
+        self._core = ffi.gc(core, lib.lwipy_close)
+        self._attention = lib.lwipy_attention(core)
+        self._clock = clock
+        self._event_buffer = ffi.new("lwipy_event[]", _BATCH)
+        self._endpoints: dict[int, Endpoint] = {}
+        self._interfaces: dict[int, Interface] = {}
+        self._scopes: dict[str, int] = {}
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._timer_lock = threading.Lock()
+        self._timer_order = itertools.count()
+        self._dispatching = False
+        self.hosts = Hosts()
+        self._dns_servers = DnsServers(self)
+        self._driver = Driver(self)
+        self._after = self._driver.kick
+        self._sync()
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if name == "_core":
+                raise StackClosedError
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __repr__(self) -> str:
+        return f"<Stack {'closed' if self.closed else ', '.join(self._scopes) or 'without interfaces'}>"
+
+    # -- Time ----------------------------------------------------------------------------------------------------
+
+    def time(self) -> float:
+        """The stack's clock, seconds."""
+        return time.monotonic() if self._clock is None else self._clock()
+
+    def _sync(self) -> None:
+        """Tells the core what time it is, where the clock is the caller's."""
+        if self._clock is not None:
+            lib.lwipy_set_time(self._core, int(self._clock() * 1e6))
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> Timer:
+        """Runs `callback` from poll() once `delay` seconds have passed."""
+        timer = Timer(self.time() + delay, callback)
+        with self._timer_lock:
+            heapq.heappush(self._timers, (timer.when, next(self._timer_order), timer))
+        self._driver.kick_timer() if hasattr(self._driver, "kick_timer") else None
+        return timer
+
+    def _run_timers(self) -> None:
+        now = self.time()
+        while True:
+            with self._timer_lock:
+                if not self._timers or self._timers[0][0] > now:
+                    return
+                timer = heapq.heappop(self._timers)[2]
+            timer._run()
+
+    def _until_timer(self) -> float | None:
+        with self._timer_lock:
+            while self._timers and self._timers[0][2]._callback is None:
+                heapq.heappop(self._timers)
+            return max(0.0, self._timers[0][0] - self.time()) if self._timers else None
+
+    def poll(self) -> float | None:
+        """Runs what is due, hands out events and frames; seconds until the next deadline, or None for none.
+
+        StackError when lwIP failed. Call it again then, or sooner when a frame came.
+        """
+        self._sync()
+        self._run_timers()
+        check(self._core, lib.lwipy_poll(self._core))
+        self.dispatch()
+        return self._deadline()
+
+    def _deadline(self) -> float | None:
+        microseconds = check_deadline(self._core)
+        timer = self._until_timer()
+        core = None if microseconds < 0 else microseconds / 1e6
+        return core if timer is None else timer if core is None else min(core, timer)
+
+    # -- Events --------------------------------------------------------------------------------------------------
+
+    def dispatch(self) -> None:
+        """Hands events to endpoints and frames to their takers, until none is left. Nested calls do nothing."""
+        if self._dispatching:
+            return
+        self._dispatching = True
+        try:
+            attention = self._attention
+            while pending := attention[0] & (_EVENTS | _FRAMES):
+                if pending & _EVENTS:
+                    self._dispatch_events()
+                if pending & _FRAMES:
+                    for interface in list(self._interfaces.values()):
+                        interface._dispatch()
+                if self.closed:
+                    return
+        finally:
+            self._dispatching = False
+
+    def _dispatch_events(self) -> None:
+        buffer = self._event_buffer
+        count = check(self._core, lib.lwipy_events(self._core, buffer, _BATCH))
+        news = [(buffer[i].handle, buffer[i].events) for i in range(count)]
+        for number, (handle, events) in enumerate(news):
+            endpoint = self._endpoints.get(handle)
+            if endpoint is not None and endpoint.on_event is not None:
+                try:
+                    endpoint.on_event(Event(events))
+                except BaseException:
+                    self._dispatch_rest(news[number + 1 :])
+                    raise
+
+    def _dispatch_rest(self, news: list[tuple[int, int]]) -> None:
+        """One callback's exception must not cost the others their events."""
+        for handle, events in news:
+            endpoint = self._endpoints.get(handle)
+            if endpoint is not None and endpoint.on_event is not None:
+                endpoint.on_event(Event(events))
+
+    # -- Interfaces ----------------------------------------------------------------------------------------------
+
+    def add_interface(
+        self,
+        link: Link | None = None,
+        *,
+        mac: str | bytes | None = None,
+        ipv4: str | None = None,
+        ipv6: str | Sequence[str] | None = None,
+        gateway: str | Sequence[str] | None = None,
+        mtu: int = 1500,
+        name: str | None = None,
+        layer: int = 2,
+        checksums: bool = True,
+    ) -> Interface:
+        """A new interface, up at once.
+
+        `layer` is 2 for Ethernet or 3 for IP point to point; a `link` that knows decides by itself. Addresses are
+        text with prefix ("10.0.0.1/24", "fd00::1/64", a list for several IPv6), `gateway` one address or one of each
+        family. Without `mac` a random one is taken. ValueError names the value that is wrong.
+        """
+        layer = getattr(link, "layer", layer)
+        if layer not in (2, 3):
+            raise ValueError(f"layer {layer} is unknown: expected 2 (Ethernet) or 3 (IP)")
+        if name is None:
+            name = next(f"nic{i}" for i in itertools.count() if f"nic{i}" not in self._scopes)
+        if name in self._scopes:
+            raise ValueError(f"{name!r} is the name of another interface of this stack")
+        if not name or "%" in name or name.isdecimal():
+            raise ValueError(f"{name!r} cannot name an interface: expected text without '%', not a number")
+        hardware = b"" if layer == 3 else parse_mac(mac) if mac is not None else _random_mac()
+        number = lib.lwipy_netif_add(self._core, layer, hardware or ffi.NULL, check_mtu(mtu))
+        interface = Interface(self, check(self._core, number, name), name, layer, hardware, mtu)
+        self._interfaces[interface.number] = interface
+        self._scopes[name] = interface.number
+        try:
+            if not checksums:
+                interface.checksums = False
+            if ipv4 is not None:
+                interface.ipv4 = ipv4
+            for address in [ipv6] if isinstance(ipv6, str) else ipv6 or ():
+                interface.add_ipv6(address)
+            if gateway is not None:
+                interface.gateway = gateway
+            if link is not None:
+                link.attach(interface)
+                interface._link = link
+        except BaseException:
+            interface.remove()
+            raise
+        return interface
+
+    def _forget(self, interface: Interface, number: int) -> None:
+        self._interfaces.pop(number, None)
+        self._scopes.pop(interface.name, None)
+
+    @property
+    def interfaces(self) -> dict[str, Interface]:
+        """The interfaces by name."""
+        return {interface.name: interface for interface in self._interfaces.values()}
+
+    # -- Endpoints -----------------------------------------------------------------------------------------------
+
+    def tcp(self, family: int = 4) -> TcpEndpoint:
+        """A TCP endpoint of family 4 or 6, or 0 for both at once (a dual-stack listener)."""
+        return TcpEndpoint(self, check_family(family))
+
+    def udp(self, family: int = 4) -> UdpEndpoint:
+        """A UDP endpoint of family 4 or 6, or 0 for both at once."""
+        return UdpEndpoint(self, check_family(family))
+
+    def raw(self, protocol: int, family: int = 4) -> RawEndpoint:
+        """An endpoint for one IP protocol, such as 1 (ICMP) or 58 (ICMPv6)."""
+        return RawEndpoint(self, check_family(family), protocol)
+
+    # -- Names ---------------------------------------------------------------------------------------------------
+
+    @property
+    def dns_servers(self) -> DnsServers:
+        """The servers that names are asked of, at most three; assign a list of addresses."""
+        return self._dns_servers
+
+    @dns_servers.setter
+    def dns_servers(self, servers: Sequence[str | IPAddress]) -> None:
+        self._dns_servers.replace(servers)
+
+    # -- State and end -------------------------------------------------------------------------------------------
+
+    @property
+    def statistics(self) -> Statistics:
+        out = ffi.new("lwipy_statistics *")
+        check(self._core, lib.lwipy_get_statistics(self._core, out))
+        return Statistics(*(getattr(out, field.name) for field in fields(Statistics)))
+
+    @property
+    def closed(self) -> bool:
+        return "_core" not in self.__dict__
+
+    def _drive(self, driver: Driver | None) -> None:
+        """Hands the stack to a driver; None takes it back."""
+        self._driver = driver if driver is not None else Driver(self)
+        self._after = self._driver.kick
+
+    def close(self) -> None:
+        """Ends everything at once: connections without goodbye, links, the core. Closing twice is allowed."""
+        if self.closed:
+            return
+        self._driver.stop()
+        for interface in list(self._interfaces.values()):
+            if interface._link is not None:
+                interface._link.detach()
+            interface.number = 0
+        endpoints, self._endpoints = list(self._endpoints.values()), {}
+        del self._core
+        for endpoint in endpoints:
+            callback = endpoint.on_event
+            endpoint._handle, endpoint.on_event = 0, None
+            if callback is not None:
+                callback(Event.CLOSED)
+
+    def __enter__(self) -> Self:
+        from lwipy.drivers.thread import ThreadDriver
+
+        ThreadDriver(self).start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if "_core" in self.__dict__ and self.__dict__.get("_driver") is not None:
+            self._driver.stop()
+
+
+def check_deadline(core: Any) -> int:
+    microseconds = lib.lwipy_deadline(core)
+    return -1 if microseconds == -1 else check(core, microseconds)
+
+
+def check_family(family: int) -> int:
+    if family not in (0, 4, 6):
+        raise ValueError(f"family {family} is unknown: expected 4, 6, or 0 for both")
+    return int(family)
+
+
+def _random_mac() -> bytes:
+    import secrets
+
+    return b"\x02" + secrets.token_bytes(5)
