@@ -33,7 +33,7 @@ lwipy_address_from_ip(lwipy_address *out, const ip_addr_t *ip, u16_t port)
   }
 }
 
-/* 0, or LWIPY_EARG. A link-local address without scope gets the only interface's, if there is but one. */
+/* 0, or LWIPY_EARG. A link-local address without scope gets the default interface's. */
 int
 lwipy_address_to_ip(const lwipy_address *in, ip_addr_t *ip)
 {
@@ -53,8 +53,8 @@ lwipy_address_to_ip(const lwipy_address *in, ip_addr_t *ip)
   if (ip6_addr_has_scope(ip_2_ip6(ip), IP6_UNKNOWN)) {
     if (in->scope != 0) {
       ip6_addr_set_zone(ip_2_ip6(ip), (u8_t)in->scope);
-    } else if (netif_default != NULL) {
-      ip6_addr_assign_zone(ip_2_ip6(ip), IP6_UNKNOWN, netif_default);
+    } else if (lwipy_netif_first() != NULL) {
+      ip6_addr_assign_zone(ip_2_ip6(ip), IP6_UNKNOWN, lwipy_netif_first());
     }
   }
   return 0;
@@ -93,6 +93,9 @@ struct netif *
 lwipy_route4(const ip4_addr_t *source, const ip4_addr_t *destination)
 {
   struct netif *netif, *own = NULL;
+  if (ip4_addr_ismulticast(destination) || destination->addr == IPADDR_BROADCAST) {
+    return source == NULL ? lwipy_netif_first() : NULL;
+  }
   if (source == NULL || ip4_addr_isany(source)) {
     return NULL;
   }

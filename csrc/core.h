@@ -92,6 +92,7 @@ void lwipy_inside_close(void);
 
 /* ---- netif.c ------------------------------------------------------------------------------------------------ */
 struct netif *lwipy_netif_by_index(int nic);
+struct netif *lwipy_netif_first(void);
 void lwipy_netif_close_all(void);
 void lwipy_netif_poll(void);
 int lwipy_netif_has_work(void);

@@ -33,6 +33,22 @@ lwipy_nic(int number)
   return number > 0 && number < 256 ? nics[number] : NULL;
 }
 
+/* Where packets go that name no interface and need none: groups, the limited broadcast, link-local addresses. */
+struct netif *
+lwipy_netif_first(void)
+{
+  int i;
+  if (netif_default != NULL) {
+    return netif_default;
+  }
+  for (i = 1; i < 256; i++) {
+    if (nics[i] != NULL && netif_is_up(&nics[i]->netif) && netif_is_link_up(&nics[i]->netif)) {
+      return &nics[i]->netif;
+    }
+  }
+  return NULL;
+}
+
 struct lwipy_nic *
 lwipy_nic_of(const struct netif *netif)
 {
@@ -294,8 +310,8 @@ core_netif_add(int layer, const uint8_t *mac, int mtu)
   /* netif_add() cleared these; IPv6's MTU stays 0 unless the MTU is there before the interface goes up. */
   nic->netif.mtu = nic->netif.mtu6 = (u16_t)mtu;
   nics[netif_get_index(&nic->netif)] = nic;
-  if (netif_default == NULL) {
-    netif_set_default(&nic->netif);
+  if (netif_default == NULL && layer == LWIPY_L3) {
+    netif_set_default(&nic->netif);     /* Ethernet leads beyond its own network by a gateway only */
   }
   lwipy_timers_stir();
   netif_set_up(&nic->netif);
@@ -335,7 +351,7 @@ core_netif_remove(int number)
   mem_free(nic);
   update_attention();
   for (i = 1; netif_default == NULL && i < 256; i++) {
-    if (nics[i] != NULL) {
+    if (nics[i] != NULL && (nics[i]->layer == LWIPY_L3 || !ip4_addr_isany(netif_ip4_gw(&nics[i]->netif)))) {
       netif_set_default(&nics[i]->netif);
     }
   }

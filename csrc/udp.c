@@ -388,7 +388,7 @@ lwipy_dgram_get_option(struct lwipy_end *end, int option)
 static int
 change_group(lwipy_handle handle, const lwipy_address *group, int nic, int join)
 {
-  struct netif *netif = nic > 0 ? lwipy_netif_by_index(nic) : netif_default;
+  struct netif *netif = nic > 0 ? lwipy_netif_by_index(nic) : lwipy_netif_first();
   ip_addr_t ip;
   if (lwipy_dgram_find(handle) == NULL) {
     return LWIPY_EHANDLE;

@@ -18,15 +18,19 @@ Invariants:
 from __future__ import annotations
 
 import heapq
+import importlib
 import itertools
+import secrets
+import socket
 import threading
 import time
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, fields
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from lwipy._native import check, ffi, lib
-from lwipy.addresses import IPAddress, parse_ip, parse_mac
+from lwipy.addresses import IPAddress, parse_ip, parse_mac, parse_scope
 from lwipy.endpoints.base import Endpoint, Event
 from lwipy.endpoints.resolver import DnsServers
 from lwipy.endpoints.tcp import TcpEndpoint
@@ -37,6 +41,7 @@ from lwipy.interface import Interface, check_mtu
 if TYPE_CHECKING:
     from typing import Self
 
+    from lwipy.blocking.socket import Socket
     from lwipy.links.base import Link
 
 _EVENTS: Final[int] = lib.LWIPY_HAS_EVENTS
@@ -125,6 +130,28 @@ class Driver:
         if self.stack._attention[0] & (_EVENTS | _FRAMES):
             self.stack.dispatch()
 
+    def kick_timer(self) -> None:
+        """A timer was added, maybe an earlier one than the driver sleeps for."""
+
+    def wait(self, lock: threading.Lock, deadline: float | None) -> bool:
+        """Waits until someone releases `lock`; False when `deadline` (monotonic seconds) came first.
+
+        By hand, the caller's thread drives the stack meanwhile.
+        """
+        stack = self.stack
+        if stack._clock is not None:
+            raise RuntimeError("cannot block: the stack's clock stands still; call poll() by hand")
+        while not lock.acquire(blocking=False):
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return False
+            delay = stack.poll()
+            if not lock.locked():
+                continue
+            delays = [d for d in (left, delay) if d is not None]
+            lib.lwipy_wait(stack._core, int(min(delays) * 1e6) if delays else -1)
+        return True
+
     def stop(self) -> None:
         """Gives the stack back."""
 
@@ -149,7 +176,7 @@ class Hosts(MutableMapping[str, list[str]]):
     def __delitem__(self, name: str) -> None:
         del self._table[self._key(name)]
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
+    def __iter__(self) -> Iterator[str]:
         return iter(self._table)
 
     def __len__(self) -> int:
@@ -191,6 +218,8 @@ class Stack:
         self._dispatching = False
         self.hosts = Hosts()
         self._dns_servers = DnsServers(self)
+        #: Ask the host's resolver instead of lwIP's for names that the hosts table has not.
+        self.use_host_resolver = False
         self._driver = Driver(self)
         self._after = self._driver.kick
         self._sync()
@@ -221,7 +250,7 @@ class Stack:
         timer = Timer(self.time() + delay, callback)
         with self._timer_lock:
             heapq.heappush(self._timers, (timer.when, next(self._timer_order), timer))
-        self._driver.kick_timer() if hasattr(self._driver, "kick_timer") else None
+        self._driver.kick_timer()
         return timer
 
     def _run_timers(self) -> None:
@@ -246,7 +275,8 @@ class Stack:
         """
         self._sync()
         self._run_timers()
-        check(self._core, lib.lwipy_poll(self._core))
+        if (result := lib.lwipy_poll(self._core)) != -1:  # no deadline
+            check(self._core, result)
         self.dispatch()
         return self._deadline()
 
@@ -382,6 +412,29 @@ class Stack:
     def dns_servers(self, servers: Sequence[str | IPAddress]) -> None:
         self._dns_servers.replace(servers)
 
+    def _scope_number(self, scope: str) -> int:
+        return parse_scope(scope, self._scopes) if scope else 0
+
+    # -- Sockets that block; the driver is entered by `with stack:` ------------------------------------------------
+
+    def socket(self, family: int = socket.AF_INET, type: int = socket.SOCK_STREAM, proto: int = 0) -> Socket:
+        """As :class:`socket.socket`."""
+        return _blocking().Socket(self, family, type, proto)
+
+    def create_connection(self, address: tuple[str | None, int], *arguments: Any, **keywords: Any) -> Socket:
+        """As :func:`socket.create_connection`."""
+        return _blocking().create_connection(self, address, *arguments, **keywords)
+
+    def create_server(self, address: tuple[str, int], **keywords: Any) -> Socket:
+        """As :func:`socket.create_server`."""
+        return _blocking().create_server(self, address, **keywords)
+
+    def getaddrinfo(
+        self, host: str | bytes | None, port: int | str | bytes | None, *arguments: Any, **keywords: Any
+    ) -> list[Any]:
+        """As :func:`socket.getaddrinfo`."""
+        return _blocking().getaddrinfo(self, host, port, *arguments, **keywords)
+
     # -- State and end -------------------------------------------------------------------------------------------
 
     @property
@@ -417,9 +470,10 @@ class Stack:
                 callback(Event.CLOSED)
 
     def __enter__(self) -> Self:
-        from lwipy.drivers.thread import ThreadDriver
-
-        ThreadDriver(self).start()
+        """Starts the driver thread. RuntimeError when something drives the stack already."""
+        if type(self._driver) is not Driver:
+            raise RuntimeError(f"the stack is driven already, by a {type(self._driver).__name__}")
+        importlib.import_module("lwipy.drivers.thread").ThreadDriver(self).start()
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -428,6 +482,11 @@ class Stack:
     def __del__(self) -> None:
         if "_core" in self.__dict__ and self.__dict__.get("_driver") is not None:
             self._driver.stop()
+
+
+def _blocking() -> ModuleType:
+    """The room above: only the names of the contract reach up, and only when they are used."""
+    return importlib.import_module("lwipy.blocking")
 
 
 def check_deadline(core: Any) -> int:
@@ -442,6 +501,4 @@ def check_family(family: int) -> int:
 
 
 def _random_mac() -> bytes:
-    import secrets
-
     return b"\x02" + secrets.token_bytes(5)

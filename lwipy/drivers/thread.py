@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from lwipy._native import lib
@@ -46,6 +47,11 @@ class ThreadDriver(Driver):
 
     def kick_timer(self) -> None:
         lib.lwipy_wake(self._core)
+
+    def wait(self, lock: threading.Lock, deadline: float | None) -> bool:
+        if self.is_own_thread:
+            raise RuntimeError("cannot block in a callback: it runs in the thread that drives the stack")
+        return lock.acquire(timeout=-1 if deadline is None else max(0.0, deadline - time.monotonic()))
 
     @property
     def is_own_thread(self) -> bool:
