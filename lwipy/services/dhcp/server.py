@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import logging
-import socket
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from lwipy.services.datagrams import on_datagram
 from lwipy.services.dhcp.leases import Lease, Leases
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from lwipy.interface import Interface
 
 _log = logging.getLogger(__name__)
+
+# lwIP lets endpoints share a port if all say so, but cannot tell that two of them want the same interface.
+_served: WeakSet[Interface] = WeakSet()
 
 
 class DhcpServer:
@@ -47,6 +51,8 @@ class DhcpServer:
         static: Mapping[str | bytes, str] | None = None,
         on_lease: Callable[[Lease], object] | None = None,
     ) -> None:
+        if interface.layer != 2:
+            raise ValueError(f"interface {interface.name} has no MAC addresses: expected an Ethernet one")
         settings = Settings.check(
             interface.ipv4,
             pool=range,
@@ -57,20 +63,23 @@ class DhcpServer:
             lease_time=lease_time,
             static=static,
         )
+        if interface in _served:
+            raise OSError(errno.EADDRINUSE, f"interface {interface.name} has a DHCP server already")
         self.on_lease = on_lease
         self._interface = interface
         self._stack = interface.stack
         self._responder = Responder(settings)
         self._leases = Leases(self._responder.table, self._stack.time)
         self._everybody = {str(BROADCAST), str(settings.own.network.broadcast_address)}
-        self._endpoint = self._stack.udp(socket.AF_INET)
+        self._endpoint = self._stack.udp()
         try:
             on_datagram(self._stack, self._endpoint, self._receive)
             self._endpoint.broadcast = True
-            self._endpoint.bind(("0.0.0.0", SERVER_PORT), interface=interface)
-        except OSError:
+            self._endpoint.bind(("0.0.0.0", SERVER_PORT), interface=interface, reuse=True)
+        except BaseException:
             self._endpoint.close()
             raise
+        _served.add(interface)
 
     @property
     def leases(self) -> Leases:
@@ -84,6 +93,8 @@ class DhcpServer:
 
     def close(self) -> None:
         """Give no more addresses. Idempotent."""
+        if not self._endpoint.closed:
+            _served.discard(self._interface)
         self._endpoint.close()
 
     def _receive(self, datagram: Datagram) -> None:

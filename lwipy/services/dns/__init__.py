@@ -4,7 +4,7 @@
     server.counters, server.close()
 
 Inside: `message` (bytes to questions, answers to bytes), `zone` (which names there are), `responder` (the
-protocol, without I/O), `server` (the endpoints). UDP only.
+protocol, without I/O), `server` (the endpoint). UDP only.
 """
 
 from lwipy.services.dns.server import DnsServer
