@@ -86,6 +86,19 @@ class Interface:
             raise OSError(errno.ENODEV, f"interface {self.name} was removed")
         return check(self._stack._core, result, what)
 
+    def attach(self, link: Link) -> None:
+        """Gives the interface a link, as :meth:`Stack.add_interface` does. ValueError when it has one."""
+        if self._link is not None:
+            raise ValueError(f"interface {self.name} has a link already: {self._link!r}")
+        if link.layer != self.layer:
+            raise ValueError(f"{link!r} carries layer {link.layer}, interface {self.name} layer {self.layer}")
+        self._link = link
+        try:
+            link.attach(self)
+        except BaseException:
+            self._link = None
+            raise
+
     # -- Frames --------------------------------------------------------------------------------------------------
 
     def receive(self, frame: Buffer) -> None:

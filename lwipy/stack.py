@@ -371,8 +371,7 @@ class Stack:
             if gateway is not None:
                 interface.gateway = gateway
             if link is not None:
-                link.attach(interface)
-                interface._link = link
+                interface.attach(link)
         except BaseException:
             interface.remove()
             raise

@@ -1,0 +1,5 @@
+"""``python -m lwipy``."""
+
+from lwipy.cli import main
+
+raise SystemExit(main())
