@@ -2,7 +2,8 @@
 
 `lwipy.services.dhcp`   addresses for guests (RFC 2131)
 `lwipy.services.dns`    names for guests: the stack's own, theirs, and the hosts table
+`lwipy.services.share`  a folder over HTTP (needs the extra `lwipy[share]`)
 
-A service's protocol is written without I/O (bytes and the time in, bytes out); one thin class joins it to endpoints.
-Nothing is imported here, so that using one service never costs, or needs, what another one does.
+DHCP and DNS are written without I/O (bytes and the time in, bytes out); one thin class each joins them to
+endpoints. Nothing is imported here, so that no service needs the libraries of another.
 """
