@@ -113,7 +113,9 @@ lwipy_{f.name}({", ".join(f.parameters)})
 }}
 """
         )
-    parts.append("\nLWIPY_EXPORT extern const struct lwipy_table lwipy_table;\nconst struct lwipy_table lwipy_table = {")
+    parts.append(
+        "\nLWIPY_EXPORT extern const struct lwipy_table lwipy_table;\nconst struct lwipy_table lwipy_table = {"
+    )
     parts.append("\n  lwipy_inside_open, lwipy_inside_close, lwipy_inside_leave")
     parts += [f",\n  core_{f.name}" for f in functions()]
     parts.append("\n};\n")

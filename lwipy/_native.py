@@ -7,20 +7,21 @@ code of ``csrc/lwipy.h``; :func:`check` turns it into the exception that Python'
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 from typing import Any, Final
 
+from lwipy.errors import StackError
+
 try:
-    from lwipy import _lwip
-except ImportError as error:  # pragma: no cover - only without a build
+    _lwip = importlib.import_module("lwipy._lwip")
+except ImportError as error:
     raise ImportError(
-        "lwipy's extension is not built here; install lwipy with pip, or run `make build` in a checkout"
+        f"lwipy's extension cannot be loaded ({error}): install lwipy with pip, or run `make build` in a checkout"
     ) from error
 
 ffi: Final[Any] = _lwip.ffi
 lib: Final[Any] = _lwip.lib
-
-from lwipy.errors import StackError  # noqa: E402  (errors needs nothing; kept below the guarded import)
 
 ERRNO: Final[dict[int, int]] = {
     lib.LWIPY_EMEM: errno.ENOBUFS,

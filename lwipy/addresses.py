@@ -56,10 +56,11 @@ def parse_ip(text: str | IPAddress) -> IPAddress:
 
 def parse_interface(text: str | IPInterface, version: int) -> IPInterface:
     """An address with its prefix, ``"10.0.0.1/24"``; without prefix it is /32 or /128."""
+    interface: IPInterface | None
     try:
         interface = ipaddress.ip_interface(text)
     except ValueError:
-        interface = None  # type: ignore[assignment]
+        interface = None
     if interface is None or interface.version != version:
         example = "10.0.0.1/24" if version == 4 else "fd00::1/64"
         raise ValueError(f"{text!r} is not an IPv{version} address with prefix: expected one such as {example!r}")

@@ -22,7 +22,16 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
 from lwipy._native import check, ffi, lib
-from lwipy.addresses import IPAddress, IPInterface, format_mac, pack, parse_interface, parse_ip, parse_mac, unpack
+from lwipy.addresses import (
+    IPAddress,
+    IPInterface,
+    format_mac,
+    pack,
+    parse_interface,
+    parse_ip,
+    parse_mac,
+    unpack,
+)
 
 if TYPE_CHECKING:
     from lwipy.endpoints.base import Buffer
@@ -99,7 +108,7 @@ class Interface:
             self._link = None
             raise
 
-    # -- Frames --------------------------------------------------------------------------------------------------
+    # -- Frames ------------------------------------------------------------------------------------
 
     def receive(self, frame: Buffer) -> None:
         """One frame from the wire: Ethernet without checksum (L2) or an IP packet (L3).
@@ -153,7 +162,7 @@ class Interface:
         elif self._link is not None and (frames := self.frames()):
             self._link.transmit(frames)
 
-    # -- Addresses -----------------------------------------------------------------------------------------------
+    # -- Addresses ---------------------------------------------------------------------------------
 
     @property
     def mac(self) -> str:
@@ -266,7 +275,7 @@ class Interface:
         """Packets that no interface's prefix matches leave here. Setting a gateway does that too."""
         self._check(lib.lwipy_netif_set_default(self._stack._core, self.number))
 
-    # -- DHCP client ---------------------------------------------------------------------------------------------
+    # -- DHCP client -------------------------------------------------------------------------------
 
     def start_dhcp(self, hostname: str = "") -> None:
         """Asks for a lease (lwIP's DHCP client) and renews it; see :attr:`has_lease`."""
@@ -284,7 +293,7 @@ class Interface:
     def has_lease(self) -> bool:
         return bool(self._check(lib.lwipy_netif_dhcp_bound(self._stack._core, self.number)))
 
-    # -- State ---------------------------------------------------------------------------------------------------
+    # -- State -------------------------------------------------------------------------------------
 
     def _flags(self) -> int:
         return self._check(lib.lwipy_netif_flags(self._stack._core, self.number))

@@ -234,7 +234,7 @@ class Stack:
     def __repr__(self) -> str:
         return f"<Stack {'closed' if self.closed else ', '.join(self._scopes) or 'without interfaces'}>"
 
-    # -- Time ----------------------------------------------------------------------------------------------------
+    # -- Time --------------------------------------------------------------------------------------
 
     def time(self) -> float:
         """The stack's clock, seconds."""
@@ -286,7 +286,7 @@ class Stack:
         core = None if microseconds < 0 else microseconds / 1e6
         return core if timer is None else timer if core is None else min(core, timer)
 
-    # -- Events --------------------------------------------------------------------------------------------------
+    # -- Events ------------------------------------------------------------------------------------
 
     def dispatch(self) -> None:
         """Hands events to endpoints and frames to their takers, until none is left. Nested calls do nothing."""
@@ -326,7 +326,7 @@ class Stack:
             if endpoint is not None and endpoint.on_event is not None:
                 endpoint.on_event(Event(events))
 
-    # -- Interfaces ----------------------------------------------------------------------------------------------
+    # -- Interfaces --------------------------------------------------------------------------------
 
     def add_interface(
         self,
@@ -386,7 +386,7 @@ class Stack:
         """The interfaces by name."""
         return {interface.name: interface for interface in self._interfaces.values()}
 
-    # -- Endpoints -----------------------------------------------------------------------------------------------
+    # -- Endpoints ---------------------------------------------------------------------------------
 
     def tcp(self, family: int = 4) -> TcpEndpoint:
         """A TCP endpoint of family 4 or 6, or 0 for both at once (a dual-stack listener)."""
@@ -400,7 +400,7 @@ class Stack:
         """An endpoint for one IP protocol, such as 1 (ICMP) or 58 (ICMPv6)."""
         return RawEndpoint(self, check_family(family), protocol)
 
-    # -- Names ---------------------------------------------------------------------------------------------------
+    # -- Names -------------------------------------------------------------------------------------
 
     @property
     def dns_servers(self) -> DnsServers:
@@ -414,27 +414,31 @@ class Stack:
     def _scope_number(self, scope: str) -> int:
         return parse_scope(scope, self._scopes) if scope else 0
 
-    # -- Sockets that block; the driver is entered by `with stack:` ------------------------------------------------
+    # -- Sockets that block; the driver is entered by `with stack:` --------------------------------
 
     def socket(self, family: int = socket.AF_INET, type: int = socket.SOCK_STREAM, proto: int = 0) -> Socket:
         """As :class:`socket.socket`."""
-        return _blocking().Socket(self, family, type, proto)
+        sock: Socket = _blocking().Socket(self, family, type, proto)
+        return sock
 
     def create_connection(self, address: tuple[str | None, int], *arguments: Any, **keywords: Any) -> Socket:
         """As :func:`socket.create_connection`."""
-        return _blocking().create_connection(self, address, *arguments, **keywords)
+        sock: Socket = _blocking().create_connection(self, address, *arguments, **keywords)
+        return sock
 
     def create_server(self, address: tuple[str, int], **keywords: Any) -> Socket:
         """As :func:`socket.create_server`."""
-        return _blocking().create_server(self, address, **keywords)
+        sock: Socket = _blocking().create_server(self, address, **keywords)
+        return sock
 
     def getaddrinfo(
         self, host: str | bytes | None, port: int | str | bytes | None, *arguments: Any, **keywords: Any
     ) -> list[Any]:
         """As :func:`socket.getaddrinfo`."""
-        return _blocking().getaddrinfo(self, host, port, *arguments, **keywords)
+        found: list[Any] = _blocking().getaddrinfo(self, host, port, *arguments, **keywords)
+        return found
 
-    # -- State and end -------------------------------------------------------------------------------------------
+    # -- State and end -----------------------------------------------------------------------------
 
     @property
     def statistics(self) -> Statistics:

@@ -1,10 +1,16 @@
-"""A shared folder on the kernel's loopback, for the tests of lwipy.services.share."""
+"""A shared folder on the kernel's loopback, for the tests of lwipy.services.share.
+
+As a program, `share_server.py FOLDER` serves it from a process of its own, which a test can narrow: it prints
+its port and ends with its standard input.
+"""
 
 import asyncio
 import http.client
 import socket
+import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,6 +89,18 @@ def status(response: bytes) -> int:
     return int(response.split(b" ", 2)[1])
 
 
+def form(*parts: tuple[str, str | None, bytes], boundary: str = "b0undary") -> tuple[bytes, dict[str, str]]:
+    """A multipart body as browsers send it, and its headers; parts: (field, file name or None, content)."""
+    body = b""
+    for name, filename, content in parts:
+        file = "" if filename is None else f'; filename="{filename}"'
+        body += f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"{file}\r\n'.encode()
+        body += b"\r\n" + content + b"\r\n"
+    return body + f"--{boundary}--\r\n".encode(), {
+        "Content-Type": f"multipart/form-data; boundary={boundary}"
+    }
+
+
 @contextmanager
 def serving(root: Path, **options: Any) -> Iterator[Served]:
     """A share of `root`, its event loop in a thread; stopped at the end as a program would stop it."""
@@ -119,3 +137,18 @@ def serving(root: Path, **options: Any) -> Iterator[Served]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(20)
         loop.close()
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    """Whether the condition comes true; a generous limit keeps a failing test from hanging."""
+    for _ in range(2000):
+        if condition():
+            return True
+        time.sleep(0.01)
+    return False
+
+
+if __name__ == "__main__":
+    with serving(Path(sys.argv[1]), writable=True) as served_here:
+        print(served_here.port, flush=True)
+        sys.stdin.read()

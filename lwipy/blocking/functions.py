@@ -116,12 +116,8 @@ def getaddrinfo(
         sockaddr: Any = (bare, number, 0, stack._scope_number(scope)) if version6 else (bare, number)
         for kind, protocol in _TYPES.items():
             if type in (0, kind) and (proto in (0, protocol) or kind == socket.SOCK_RAW):
-                found.append(
-                    (
-                        socket.AF_INET6 if version6 else socket.AF_INET,
-                        kind, proto or protocol, canonical, sockaddr,
-                    )  # fmt: skip
-                )
+                version = socket.AF_INET6 if version6 else socket.AF_INET
+                found.append((version, kind, proto or protocol, canonical, sockaddr))
     if not found:
         raise socket.gaierror(socket.EAI_SOCKTYPE, "socket type not supported")
     return found
@@ -130,7 +126,7 @@ def getaddrinfo(
 def create_connection(
     stack: Stack,
     address: tuple[str | None, int],
-    timeout: float | None | object = _DEFAULT,
+    timeout: float | object | None = _DEFAULT,
     source_address: tuple[str, int] | None = None,
     *,
     all_errors: bool = False,

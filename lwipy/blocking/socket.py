@@ -97,7 +97,7 @@ class Socket:
     def __getstate__(self) -> object:
         raise TypeError(f"cannot pickle {type(self).__name__!r} object")
 
-    # -- Parts ----------------------------------------------------------------------------------------------------
+    # -- Parts -------------------------------------------------------------------------------------
 
     @property
     def stack(self) -> Stack:
@@ -122,7 +122,7 @@ class Socket:
         self._endpoint.set_option(Option.V6ONLY, int(on))
         self._v6only = on
 
-    # -- Addresses ------------------------------------------------------------------------------------------------
+    # -- Addresses ---------------------------------------------------------------------------------
 
     def _resolve(self, address: Any) -> tuple[str, int]:
         """(host, port[, flowinfo, scope_id]) with numbers for the host. The name's first address of our family."""
@@ -164,7 +164,7 @@ class Socket:
     def bind(self, address: Any) -> None:
         self._endpoint.bind(_unmapped(self._resolve(address)))
 
-    # -- Connections ----------------------------------------------------------------------------------------------
+    # -- Connections -------------------------------------------------------------------------------
 
     def listen(self, backlog: int = 128) -> None:
         self._tcp().listen(backlog)
@@ -192,7 +192,9 @@ class Socket:
             self._waiters.until(self._await_connection, self._timeout)
         except OSError as error:
             if type(error) is not TimeoutError or error.errno is not None:
-                raise type(error)(error.errno, f"{os.strerror(error.errno or 0)}: {resolved[0]}:{resolved[1]}") from None
+                raise type(error)(
+                    error.errno, f"{os.strerror(error.errno or 0)}: {resolved[0]}:{resolved[1]}"
+                ) from None
             raise
 
     def _has_connected(self) -> bool:
@@ -232,7 +234,7 @@ class Socket:
         self._endpoint.shutdown(read=how != socket.SHUT_WR, write=how != socket.SHUT_RD)
         self._waiters.notify()
 
-    # -- Bytes in -------------------------------------------------------------------------------------------------
+    # -- Bytes in ----------------------------------------------------------------------------------
 
     def recv(self, size: int, flags: int = 0) -> bytes:
         if size < 0:
@@ -257,7 +259,11 @@ class Socket:
             peek = bool(flags & socket.MSG_PEEK)
             got = self._waiters.until(lambda: tcp.recv_into(view, peek=peek), timeout)
             if flags & socket.MSG_WAITALL and not peek:
-                while got < len(view) and (part := self._waiters.until(lambda: tcp.recv_into(view[got:]), timeout)):
+                while got < len(view):
+                    rest = view[got:]
+                    part = self._waiters.until(lambda rest=rest: tcp.recv_into(rest), timeout)  # type: ignore[misc]
+                    if part == 0:
+                        break
                     got += part
             return got
         data = self._receive(len(view), flags).data
@@ -322,7 +328,7 @@ class Socket:
             at += len(part)
         return len(data), info, message_flags, address
 
-    # -- Bytes out ------------------------------------------------------------------------------------------------
+    # -- Bytes out ---------------------------------------------------------------------------------
 
     def send(self, data: Buffer, flags: int = 0) -> int:
         if not isinstance(self._endpoint, TcpEndpoint):
@@ -405,7 +411,7 @@ class Socket:
                 file.seek(offset + sent)
         return sent
 
-    # -- Files ----------------------------------------------------------------------------------------------------
+    # -- Files -------------------------------------------------------------------------------------
 
     def makefile(
         self,
@@ -445,7 +451,7 @@ class Socket:
         if self._closed:
             self.close()
 
-    # -- End ------------------------------------------------------------------------------------------------------
+    # -- End ---------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Closing twice is allowed. What was sent is still delivered; SO_LINGER changes that as usual."""
@@ -491,7 +497,7 @@ class Socket:
             if not self._endpoint.closed and not self._stack.closed:
                 self._endpoint.close()
 
-    # -- Settings -------------------------------------------------------------------------------------------------
+    # -- Settings ----------------------------------------------------------------------------------
 
     def fileno(self) -> int:
         """-1: the socket is not a descriptor of the system's."""
@@ -518,7 +524,9 @@ class Socket:
         return self._timeout != 0
 
     def setsockopt(self, level: int, name: int, value: int | Buffer | None, length: int | None = None) -> None:
-        options.set_option(self, level, name, value if isinstance(value, int) or value is None else bytes(value), length)
+        options.set_option(
+            self, level, name, value if isinstance(value, int) or value is None else bytes(value), length
+        )
 
     def getsockopt(self, level: int, name: int, length: int = 0) -> int | bytes:
         return options.get_option(self, level, name, length)

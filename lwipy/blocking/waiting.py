@@ -30,7 +30,7 @@ class Waiters:
         self._stack = stack
         self._locks: list[threading.Lock] = []
 
-    def notify(self, _: Event = Event(0)) -> None:
+    def notify(self, _: Event | None = None) -> None:
         """Wakes them all; each looks for itself."""
         for lock in list(self._locks):
             try:

@@ -10,7 +10,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ def add_parser(commands: Any) -> None:
 
 
 @contextmanager
-def _gateway_in_a_thread(make: Callable[[], Gateway]):  # type: ignore[no-untyped-def]
+def _gateway_in_a_thread(make: Callable[[], Gateway]) -> Iterator[Gateway]:
     """A gateway and its loop, in a thread: the guest's side below is ordinary blocking code."""
     ready: list[Gateway] = []
     started, stop = threading.Event(), threading.Event()
@@ -53,7 +53,7 @@ def _gateway_in_a_thread(make: Callable[[], Gateway]):  # type: ignore[no-untype
 
 def _request(stack: Stack, method: str, path: str, body: bytes | None = None) -> bytes:
     connection = http.client.HTTPConnection("host.lwipy")
-    connection.sock = stack.create_connection(("host.lwipy", 80), timeout=30)  # type: ignore[assignment]
+    connection.sock = stack.create_connection(("host.lwipy", 80), timeout=30)
     try:
         connection.request(method, path, body)
         response = connection.getresponse()

@@ -101,13 +101,15 @@ class Endpoint:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         return check(self._stack._core, result, what)
 
-    # -- Addresses ----------------------------------------------------------------------------------------------
+    # -- Addresses ---------------------------------------------------------------------------------
 
     def _pack(self, address: Address) -> Any:
         """`address` for C; an empty host is the unspecified address."""
         host, port = address[0], parse_port(address[1])
         if host == "":
-            return pack(None, port) if self.family == 0 else pack(parse_ip("0.0.0.0" if self.family == 4 else "::"), port)
+            return (
+                pack(None, port) if self.family == 0 else pack(parse_ip("0.0.0.0" if self.family == 4 else "::"), port)
+            )
         ip = parse_ip(host)
         if self.family and ip.version != self.family:
             raise ValueError(f"{host!r} is not an IPv{self.family} address, as this endpoint needs")
@@ -149,7 +151,7 @@ class Endpoint:
         self._check(lib.lwipy_remote(self._stack._core, self._handle, out))
         return self._unpack(out)
 
-    # -- State ---------------------------------------------------------------------------------------------------
+    # -- State -------------------------------------------------------------------------------------
 
     def ready(self) -> Event:
         """READABLE and WRITABLE as of now; both will be reported again when they come."""

@@ -12,7 +12,6 @@ from typing import Final, NamedTuple
 from lwipy._native import WOULD_BLOCK, error_of, ffi, lib
 from lwipy.endpoints.base import Address, Buffer, Endpoint
 
-
 #: The most that one recv() allocates for, bytes.
 READ_LIMIT: Final = 1 << 20
 
@@ -127,4 +126,3 @@ class TcpEndpoint(Endpoint):
             TcpState(out.state), out.mss, out.cwnd, out.ssthresh, out.snd_wnd, out.rcv_wnd, out.unsent, out.unacked,
             out.rto / 1e6, out.rtt / 1e6, out.retransmits, out.queued,
         )  # fmt: skip
-

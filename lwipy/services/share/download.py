@@ -27,8 +27,8 @@ async def download(
 ) -> web.StreamResponse:
     """Answers GET and HEAD for a file. OSError as `Reading.open` raises; HTTP errors by conditions.py.
 
-    ConnectionResetError, and the connection is cut, if the guest needs more than `stall_timeout` seconds
-    for CHUNK bytes or the file shrinks on the way: it must not pass for whole.
+    ConnectionAbortedError, for which the connection is to be cut, if the guest needs more than `stall_timeout`
+    seconds for CHUNK bytes or the file shrinks on the way: it must not pass for whole.
     """
     file = Reading(folder, names)
     async with held(file):
@@ -48,12 +48,17 @@ async def download(
         await response.prepare(request)
         if request.method == "GET":
             with reporter.transfer(request.remote or "?", "GET", printable_path(names), len(part)) as moved:
-                await _send(request, response, file, part, moved, stall_timeout)
+                try:
+                    await _send(response, file, part, moved, stall_timeout)
+                except ConnectionError:
+                    raise
+                except (OSError, EOFError) as error:
+                    # The head is out: another answer would pass for content, so the connection has to end.
+                    raise ConnectionAbortedError(str(error)) from error
     return response
 
 
 async def _send(
-    request: web.Request,
     response: web.StreamResponse,
     file: Reading,
     part: range,
@@ -64,14 +69,12 @@ async def _send(
     while offset < part.stop:
         data = await asyncio.to_thread(file.read, offset, min(CHUNK, part.stop - offset))
         if not data:
-            raise _cut(request, "the file became shorter while it was sent")
+            raise EOFError("the file became shorter while it was sent")
         try:
             async with asyncio.timeout(stall_timeout):
                 await response.write(data)
         except TimeoutError:
-            raise _cut(
-                request, f"the guest needs more than {stall_timeout} s for {len(data)} bytes"
-            ) from None
+            raise TimeoutError(f"the guest needs more than {stall_timeout} s for {len(data)} bytes") from None
         offset += len(data)
         moved(len(data))
     await response.write_eof()
@@ -83,10 +86,3 @@ def content_type(name: str) -> str:
     if encoding is not None:
         return _ARCHIVES.get(encoding, "application/octet-stream")
     return kind or "application/octet-stream"
-
-
-def _cut(request: web.Request, reason: str) -> ConnectionResetError:
-    """Resets the connection: with fewer bytes than announced, an orderly end could pass for success."""
-    if request.transport is not None:
-        request.transport.abort()
-    return ConnectionResetError(reason)

@@ -105,6 +105,15 @@ class Directory:
         """`lstat` of an entry."""
         return os.stat(self.at(name), dir_fd=self.descriptor, follow_symlinks=False)
 
+    def target(self, name: str) -> str:
+        """What the link `name` says; `name` itself if it is no link any more, to be looked at again."""
+        try:
+            return os.readlink(self.at(name), dir_fd=self.descriptor)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            return name
+
     def open(self, name: str, flags: int) -> int:
         """A descriptor of the file `name`, never through a link."""
         descriptor = os.open(self.at(name), flags, 0o666, dir_fd=self.descriptor)
@@ -211,8 +220,7 @@ class Folder:
                     links += 1
                     if links > MAX_LINKS:
                         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-                    target = os.readlink(here.at(name), dir_fd=here.descriptor)
-                    absolute, steps = self._steps(target)
+                    absolute, steps = self._steps(here.target(name))
                     ahead.extendleft(reversed(steps))
                     if absolute:
                         here, walked = self._instead(here, self._open_root()), []

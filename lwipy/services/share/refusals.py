@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from aiohttp import web
 
-from .names import BadName
+from .names import BadName, printable
 
 # The disk, the quota, the largest file: there is no room (RFC 4918, 11.5).
 _FULL = [errno.ENOSPC, errno.EFBIG, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else [])]
@@ -42,7 +42,7 @@ def refusal(error: Exception) -> web.HTTPException:
         case BadName():
             return web.HTTPBadRequest(text=f"{error}\n")
         case web.RequestPayloadError():
-            return web.HTTPBadRequest(text=f"the body is malformed: {error}\n")
+            return web.HTTPBadRequest(text=f"the body is malformed: {printable(str(error))}\n")
         case OSError() if not isinstance(error, ConnectionError):
             # Never str(error): that names paths of the host.
             return _STATUS.get(error.errno, web.HTTPInternalServerError)(

@@ -30,7 +30,7 @@ from .folder import Folder
 from .names import checked, checked_new, components, decoded, printable, printable_path, url_path
 from .refusals import REFUSED, parent_missing, refusal
 from .transfers import Observer, Reporter, logger
-from .upload import INVITED, Stored, Uploads, anything, expectation, invite, require_plain
+from .upload import Stored, Uploads, anything, expectation, invite, require_plain, within
 
 _Handler = Callable[[web.Request, list[str], bool], Awaitable[web.StreamResponse]]
 
@@ -86,19 +86,19 @@ class _Share:
         """Answers a request, errors included."""
         try:
             return await self._dispatch(request)
+        except ConnectionError:
+            # Nobody is left to answer, and Reporter has told; aiohttp finds the connection closed and is silent.
+            if request.transport is not None:
+                request.transport.abort()
+            return web.Response(status=400)
         except REFUSED as error:
             answer = refusal(error)
-            log = logger.error if answer.status == 500 else logger.info
-            log(
-                "%s %s %s: %s",
-                request.remote,
-                request.method,
-                printable(request.path),
-                answer.text or answer.status,
-            )
-            if "Expect" in request.headers and INVITED not in request:
-                answer.force_close()  # whether the body follows all the same, only the client knows
-            raise answer from error
+        log = logger.error if answer.status == 500 else logger.info
+        why = answer.text or answer.status
+        log("%s %s %s: %s", request.remote, request.method, printable(request.path), why)
+        if "Expect" in request.headers:
+            answer.force_close()  # whether the body follows all the same, only the client knows
+        raise answer
 
     async def _dispatch(self, request: web.Request) -> web.StreamResponse:
         handler = self._handlers.get(request.method)
@@ -174,33 +174,34 @@ class _Share:
             await self._uploads.form(request, names, stored)
             if not stored:
                 raise web.HTTPBadRequest(text="no file was chosen\n")
+            return _report(stored)
         except REFUSED as error:
-            raise _after(_report(stored), error) from error
-        return _report(stored)
+            answer = _after(_report(stored), error)
+        raise answer
 
     async def _change_form(self, request: web.Request, names: list[str]) -> str:
         """Does what the page's own forms say: mkdir holds a name, every delete a percent-encoded one."""
         require_plain(request)
         await invite(request)
-        text = (await request.read()).decode("utf-8", "surrogateescape")
-        fields = parse_qsl(text, errors="surrogateescape")
+        body = await within(self._stall_timeout, request.read())
         done = ""
         try:
-            for field, value in fields:
+            for field, value in parse_qsl(body.decode("utf-8", "surrogateescape"), errors="surrogateescape"):
                 if field == "mkdir":
-                    name = checked_new(value)
-                    await asyncio.to_thread(self._folder.make_directory, [*names, name])
-                    done += f"made {printable_path([*names, name])}/\n"
+                    path = [*names, checked_new(value)]
+                    await asyncio.to_thread(self._folder.make_directory, path)
+                    done += f"made {printable_path(path)}/\n"
                 elif field == "delete":
-                    name = checked(decoded(value))
-                    await asyncio.to_thread(self._folder.delete, [*names, name], anything)
-                    done += f"deleted {printable_path([*names, name])}\n"
+                    path = [*names, checked(decoded(value))]
+                    await asyncio.to_thread(self._folder.delete, path, anything)
+                    done += f"deleted {printable_path(path)}\n"
             if not done:
                 raise web.HTTPBadRequest(text="nothing to do: a form here has the field mkdir or delete\n")
+            logger.info("%s POST: %s", request.remote, done.rstrip())
+            return done
         except REFUSED as error:
-            raise _after(done, error) from error
-        logger.info("%s POST: %s", request.remote, done.rstrip())
-        return done
+            answer = _after(done, error)
+        raise answer
 
     async def _delete(self, request: web.Request, names: list[str], slash: bool) -> web.StreamResponse:
         await asyncio.to_thread(self._folder.delete, names, partial(judge, request))

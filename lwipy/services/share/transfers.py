@@ -93,7 +93,9 @@ class Reporter:
             error = "the share was stopped"
             raise
         except ConnectionError as failure:
-            error = f"the connection was lost ({failure})"
+            error = (
+                str(failure) if isinstance(failure, ConnectionAbortedError) else f"connection lost: {failure}"
+            )
             raise
         except Exception as failure:
             # An HTTP error's text says more than its reason, an OSError's strerror all but the host's paths.

@@ -21,13 +21,12 @@ from aiohttp.multipart import BadContentDispositionHeader, BadContentDisposition
 from .conditions import judge
 from .files import Partial, held
 from .folder import Check, Folder
-from .names import BadName, file_name, printable_path
+from .names import BadName, file_name, printable, printable_path
 from .transfers import Reporter
 
 T = TypeVar("T")
 CHUNK = 256 * 1024  # bytes of a form read at a time
 BATCH = 512 * 1024  # bytes gathered before a thread writes them: handing over costs as much as writing 100 KB
-INVITED = "lwipy.share.invited"
 
 # What aiohttp's reader raises for a form that is none (the warnings: where they are turned into errors).
 MALFORMED = (
@@ -89,7 +88,7 @@ class Uploads:
         await invite(request)
         try:
             reader = MultipartReader(request.headers, request.content)
-            while (part := await self._within_time(reader.next())) is not None:
+            while (part := await within(self._stall_timeout, reader.next())) is not None:
                 if not isinstance(part, BodyPartReader):
                     raise web.HTTPBadRequest(text="a form within a form is not taken\n")
                 encoding = part.headers.get("Content-Transfer-Encoding", "binary").lower()
@@ -104,7 +103,7 @@ class Uploads:
         except BadName:
             raise
         except MALFORMED as error:
-            raise web.HTTPBadRequest(text=f"not a whole multipart form: {error}\n") from error
+            raise web.HTTPBadRequest(text=f"not a whole multipart form: {printable(str(error))}\n") from error
 
     async def _store(
         self,
@@ -120,7 +119,7 @@ class Uploads:
             async with held(upload), aclosing(chunks):
                 total = 0
                 batch: list[bytes] = []
-                while data := await self._within_time(anext(chunks, b"")):
+                while data := await within(self._stall_timeout, anext(chunks, b"")):
                     total += len(data)
                     self._require_small(total)
                     batch.append(data)
@@ -135,7 +134,7 @@ class Uploads:
 
     async def _pass_over(self, part: BodyPartReader) -> None:
         while not part.at_eof():
-            await self._within_time(part.read_chunk(CHUNK))
+            await within(self._stall_timeout, part.read_chunk(CHUNK))
 
     def _require_small(self, size: int) -> None:
         if self._max_bytes is not None and size > self._max_bytes:
@@ -145,12 +144,14 @@ class Uploads:
                 text=f"a file may have {self._max_bytes} bytes here\n",
             )
 
-    async def _within_time(self, awaitable: Awaitable[T]) -> T:
-        try:
-            async with asyncio.timeout(self._stall_timeout):
-                return await awaitable
-        except TimeoutError:
-            raise web.HTTPRequestTimeout(text=f"nothing came for {self._stall_timeout} s\n") from None
+
+async def within(seconds: float | None, awaitable: Awaitable[T]) -> T:
+    """The result of `awaitable`; HTTPRequestTimeout (408) if there is none in that time."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await awaitable
+    except TimeoutError:
+        raise web.HTTPRequestTimeout(text=f"nothing came for {seconds} s\n") from None
 
 
 def require_plain(request: web.Request) -> None:
@@ -165,7 +166,7 @@ def require_plain(request: web.Request) -> None:
     if encoding.lower() != "identity":
         raise web.HTTPUnsupportedMediaType(
             headers={"Accept-Encoding": "identity"},
-            text=f"send the file as it is, without Content-Encoding: {encoding}\n",
+            text=f"send the file as it is, without Content-Encoding {encoding!r}\n",
         )
 
 
@@ -177,8 +178,7 @@ async def expectation(request: web.Request) -> None:
 
 async def invite(request: web.Request) -> None:
     """Tells a client that waits (Expect: 100-continue) to send its body: nothing speaks against it now."""
-    if request.version >= HttpVersion11 and "Expect" in request.headers and INVITED not in request:
-        request[INVITED] = True
+    if request.version >= HttpVersion11 and "Expect" in request.headers:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # aiohttp counts the answer proper
 
