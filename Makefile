@@ -1,0 +1,48 @@
+# Two commands do everything on a fresh machine: `make demo` runs the main job, `make test` runs the tests.
+
+VENV   ?= .venv
+PYTHON ?= python3
+PY      = $(VENV)/bin/python
+
+.PHONY: demo test build check sanitize bench clean
+
+demo: build
+	$(PY) -m lwipy demo
+
+test: $(VENV)/.test check
+	tests/guests/prepare.sh $(PY)
+	$(PY) -m pytest
+	tools/sanitize.sh $(PY)
+
+check: $(VENV)/.test
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+sanitize: $(VENV)/.test
+	tools/sanitize.sh $(PY)
+
+bench: $(VENV)/.built
+	$(PY) -m benchmarks
+
+build: $(VENV)/.built
+
+SOURCES := $(wildcard csrc/*.c csrc/*.h csrc/arch/*.h) build_ffi.py pyproject.toml
+
+$(VENV)/bin/python:
+	tools/prepare.sh $(PYTHON)
+	$(PYTHON) -m venv $(VENV)
+
+lwip/src/Filelists.mk:
+	tools/fetch_lwip.sh
+
+$(VENV)/.built: $(VENV)/bin/python lwip/src/Filelists.mk $(SOURCES)
+	$(VENV)/bin/pip install --quiet --editable '.[share,websocket]'
+	touch $@
+
+$(VENV)/.test: $(VENV)/.built
+	$(VENV)/bin/pip install --quiet --editable '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist lwipy/*.so .cache/sanitize
