@@ -75,9 +75,7 @@ def answers(frame: Any) -> list[str]:
 
 
 class TestFrames:
-    def test_a_question_is_answered_from_where_it_was_asked(
-        self, stack: lwipy.Stack, nic: lwipy.Interface
-    ) -> None:
+    def test_a_question_is_answered_from_where_it_was_asked(self, stack: lwipy.Stack, nic: lwipy.Interface) -> None:
         server = DnsServer(stack)
         nic.receive(query("host.lwipy"))
         (frame,) = sent(nic)
@@ -96,9 +94,17 @@ class TestFrames:
         (frame,) = sent(nic)
         assert (frame[IPv6].src, frame[IPv6].dst, answers(frame)) == ("fd00::1", "fd00::7", ["fd00::1"])
 
-    def test_each_interface_hears_its_own_address_first(
-        self, stack: lwipy.Stack, nic: lwipy.Interface
-    ) -> None:
+    def test_from_the_very_address_of_several(self, stack: lwipy.Stack, nic: lwipy.Interface, clock: Clock) -> None:
+        stack.add_interface(ipv4="10.1.0.1/24")
+        nic.add_ipv6("fd00::99/64")
+        clock.now += 3.0
+        stack.poll()
+        DnsServer(stack)
+        for address in ("10.1.0.1", "fd00::99", "fd00::1"):
+            nic.receive(query("host", dst=address))
+            assert [frame.payload.src for frame in sent(nic)] == [address]
+
+    def test_each_interface_hears_its_own_address_first(self, stack: lwipy.Stack, nic: lwipy.Interface) -> None:
         other = stack.add_interface(mac="02:00:00:00:00:02", ipv4="10.1.0.1/24")
         other.add_neighbour("10.1.0.7", GUEST)
         DnsServer(stack)
@@ -146,9 +152,7 @@ class TestFrames:
         nic.receive(query("web.lwipy"))
         assert response(sent(nic)[0]).rcode() == dns.rcode.NXDOMAIN
 
-    def test_a_response_that_cannot_be_sent_is_counted(
-        self, stack: lwipy.Stack, nic: lwipy.Interface
-    ) -> None:
+    def test_a_response_that_cannot_be_sent_is_counted(self, stack: lwipy.Stack, nic: lwipy.Interface) -> None:
         server = DnsServer(stack)
         packet = dns.message.make_query("host", "A").to_wire()
         ip = IP(src="192.168.9.9", dst="10.0.0.1")
@@ -194,9 +198,7 @@ class TestServer:
         nic.receive(query("host"))
         assert len(sent(nic)) == 1
 
-    def test_what_cannot_be_is_named_and_leaves_nothing_behind(
-        self, stack: lwipy.Stack, nic: lwipy.Interface
-    ) -> None:
+    def test_what_cannot_be_is_named_and_leaves_nothing_behind(self, stack: lwipy.Stack, nic: lwipy.Interface) -> None:
         with pytest.raises(ValueError, match="'no-address'"):
             DnsServer(stack, address="no-address")
         with pytest.raises(ValueError, match="'bad domain'"):
@@ -209,9 +211,7 @@ class TestServer:
             DnsServer(stack)
         assert caught.value.errno == errno.EADDRINUSE
 
-    def test_a_fallback_may_answer_later_but_not_after_the_end(
-        self, stack: lwipy.Stack, nic: lwipy.Interface
-    ) -> None:
+    def test_a_fallback_may_answer_later_but_not_after_the_end(self, stack: lwipy.Stack, nic: lwipy.Interface) -> None:
         waiting: list[tuple[bytes, Callable[[bytes], None]]] = []
         server = DnsServer(stack, fallback=lambda packet, reply: waiting.append((packet, reply)))
         nic.receive_many([query("example.org"), query("example.net")])

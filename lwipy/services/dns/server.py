@@ -85,7 +85,7 @@ class DnsServer:
         if self._endpoint.closed:
             return  # before a fallback was done
         try:
-            self._endpoint.send(response, datagram.source, datagram.interface)
+            self._endpoint.send(response, datagram.source, datagram.interface, self._source(datagram))
         except OSError as error:
             self._responder.counters["send_failed"] += 1
             _log.debug("response to %s: %s", datagram.source, error)
