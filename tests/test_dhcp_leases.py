@@ -39,9 +39,7 @@ def ip(text: str) -> IPv4Address:
     return IPv4Address(text)
 
 
-def take(
-    pool: LeaseTable, client: bytes, now: float, *, name: str | None = None, until: float = 1e9
-) -> Lease:
+def take(pool: LeaseTable, client: bytes, now: float, *, name: str | None = None, until: float = 1e9) -> Lease:
     address = pool.offer(client, MAC, None, now)
     assert address is not None
     return pool.bind(client, MAC, name, address, until, now)

@@ -83,9 +83,7 @@ class TestDecode:
         ("overload", "hostname"),
         [(0, b"options-"), (1, b"options-file-"), (2, b"options-sname-"), (3, b"options-file-sname-")],
     )
-    def test_overloaded_fields_are_read_after_the_options_file_first(
-        self, overload: int, hostname: bytes
-    ) -> None:
+    def test_overloaded_fields_are_read_after_the_options_file_first(self, overload: int, hostname: bytes) -> None:
         data = raw(
             b"\x35\x01\x01\x34\x01" + bytes([overload]) + b"\x0c\x08options-\xff",
             file=b"\x0c\x05file-\xff",
@@ -107,10 +105,7 @@ class TestDecode:
             assert reason_or_none(whole[:size]) in {"option_truncated", None}
 
     def test_a_reply_is_not_a_request(self) -> None:
-        assert (
-            reason(bytes(BOOTP(op=2, chaddr=MAC) / DHCP(options=[("message-type", 2), "end"])))
-            == "not_a_request"
-        )
+        assert reason(bytes(BOOTP(op=2, chaddr=MAC) / DHCP(options=[("message-type", 2), "end"]))) == "not_a_request"
 
     def test_no_cookie(self) -> None:
         assert reason(bytes(300).replace(b"\0", b"\x01", 1)) == "no_cookie"
@@ -134,9 +129,7 @@ class TestDecode:
     def test_plain_bootp_has_no_type(self) -> None:
         assert reason(client_message(("hostname", b"old"))) == "no_type"
 
-    @pytest.mark.parametrize(
-        "options", [b"\x0c", b"\x0c\x05ab", b"\x35\x01\x01\x0c\xff" + b"x" * 254], ids=repr
-    )
+    @pytest.mark.parametrize("options", [b"\x0c", b"\x0c\x05ab", b"\x35\x01\x01\x0c\xff" + b"x" * 254], ids=repr)
     def test_an_option_running_out_of_its_field(self, options: bytes) -> None:
         assert reason(raw(options)) == "option_truncated"
 
@@ -218,14 +211,10 @@ class TestEncode:
 
     @settings(deadline=None)
     @given(
-        st.dictionaries(
-            st.sampled_from([1, 3, 6, 12, 15, 43, 55, 82, 200]), st.binary(max_size=600), max_size=5
-        ),
+        st.dictionaries(st.sampled_from([1, 3, 6, 12, 15, 43, 55, 82, 200]), st.binary(max_size=600), max_size=5),
         st.integers(300, 1500),
     )
-    def test_never_exceeds_the_limit_and_comes_back_whole(
-        self, options: dict[int, bytes], limit: int
-    ) -> None:
+    def test_never_exceeds_the_limit_and_comes_back_whole(self, options: dict[int, bytes], limit: int) -> None:
         data, omitted = encode(Message(type=3, xid=9, chaddr=MAC, options=options), limit)
         assert 300 <= len(data) <= limit
         sent = {code: value for code, value in options.items() if code not in omitted}

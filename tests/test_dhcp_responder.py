@@ -71,9 +71,7 @@ class Client:
 
     def selects(self, address: str, *options: object, now: float = 0.0, **fields: Any) -> Answer:
         """REQUEST in SELECTING state."""
-        return self.says(
-            "request", ("server_id", SERVER), ("requested_addr", address), *options, now=now, **fields
-        )
+        return self.says("request", ("server_id", SERVER), ("requested_addr", address), *options, now=now, **fields)
 
     def takes(self, *options: object, now: float = 0.0) -> str:
         """The whole exchange; the address that comes of it."""
@@ -162,9 +160,7 @@ class TestParameters:
 
     def test_the_client_identifier_and_the_relays_information_come_back(self) -> None:  # RFC 6842, RFC 3046
         info = b"\x01\x04port"
-        reply = Client(responder()).says(
-            "discover", ("client_id", b"\x00me"), ("relay_agent_information", info)
-        )
+        reply = Client(responder()).says("discover", ("client_id", b"\x00me"), ("relay_agent_information", info))
         assert b"\x3d\x03\x00me\x52\x06" + info + b"\xff" in reply.reply.data
 
     def test_a_reply_fits_what_the_client_takes(self, caplog: pytest.LogCaptureFixture) -> None:
@@ -229,9 +225,7 @@ class TestSelecting:
         assert nak.options["error_message"] == b"10.0.0.10 is not yours"
         assert server.counters["nak"] == 1
 
-    @pytest.mark.parametrize(
-        "address", ["10.0.0.1", "10.0.0.254", "10.0.0.53", "10.0.0.99", "10.0.0.0", "8.8.8.8"]
-    )
+    @pytest.mark.parametrize("address", ["10.0.0.1", "10.0.0.254", "10.0.0.53", "10.0.0.99", "10.0.0.0", "8.8.8.8"])
     def test_an_address_that_is_not_ours_to_give_is_refused(self, address: str) -> None:
         assert Client(responder()).selects(address).type == "nak"
 
@@ -367,9 +361,7 @@ class TestDeclineReleaseInform:
         assert not {"lease_time", "renewal_time", "rebinding_time"} & ack.options.keys()
         assert server.table.living(0) == []
 
-    @pytest.mark.parametrize(
-        "address", ["0.0.0.0", "8.8.8.8", "10.0.0.255", "10.0.0.0", "10.0.0.1", "255.255.255.255"]
-    )
+    @pytest.mark.parametrize("address", ["0.0.0.0", "8.8.8.8", "10.0.0.255", "10.0.0.0", "10.0.0.1", "255.255.255.255"])
     def test_inform_is_not_answered_to_where_no_guest_can_be(self, address: str) -> None:
         server = responder()
         assert Client(server).sends("inform", ciaddr=address) is None
@@ -437,9 +429,7 @@ class TestBadInput:
     @pytest.mark.parametrize("kind", [0, 2, 5, 6, 9, 13, 255])
     def test_messages_that_no_client_sends(self, kind: Any) -> None:
         server = responder()
-        data = (
-            bytes(BOOTP(op=1, chaddr=b"\2\0\0\0\0\7")) + b"\x63\x82\x53\x63\x35\x01" + bytes([kind]) + b"\xff"
-        )
+        data = bytes(BOOTP(op=1, chaddr=b"\2\0\0\0\0\7")) + b"\x63\x82\x53\x63\x35\x01" + bytes([kind]) + b"\xff"
         assert server.receive(data, broadcast=True, now=0) is None
         assert server.counters == {"dropped_unexpected_type": 1}
 
@@ -454,14 +444,11 @@ class TestBadInput:
         st.lists(
             st.tuples(
                 st.integers(0, 10),
-                st.sampled_from(
-                    ["0.0.0.0", "10.0.0.10", "10.0.0.11", "10.0.0.1", "9.9.9.9", "255.255.255.255"]
-                ),
+                st.sampled_from(["0.0.0.0", "10.0.0.10", "10.0.0.11", "10.0.0.1", "9.9.9.9", "255.255.255.255"]),
                 st.sampled_from(["0.0.0.0", "10.0.0.3", "10.0.0.1", "7.7.7.7"]),
                 st.dictionaries(
                     st.sampled_from([12, 50, 51, 54, 55, 57, 61, 82]),
-                    st.binary(max_size=8)
-                    | st.sampled_from([b"\x0a\0\0\x0a", b"\x0a\0\0\x01", b"\x0a\0\0\x0b"]),
+                    st.binary(max_size=8) | st.sampled_from([b"\x0a\0\0\x0a", b"\x0a\0\0\x01", b"\x0a\0\0\x0b"]),
                 ),
                 st.integers(0, 5),
                 st.booleans(),

@@ -45,9 +45,7 @@ def nic(stack: lwipy.Stack) -> lwipy.Interface:
     return stack.add_interface(mac=NIC, ipv4="10.0.0.1/24")
 
 
-def request(
-    kind: str, *options: object, dst: str = "255.255.255.255", src: str = "0.0.0.0", **fields: Any
-) -> bytes:
+def request(kind: str, *options: object, dst: str = "255.255.255.255", src: str = "0.0.0.0", **fields: Any) -> bytes:
     """A guest's frame."""
     bootp = BOOTP(**{"op": 1, "chaddr": bytes.fromhex(GUEST.replace(":", "")), "xid": 7, **fields})
     link = Ether(src=GUEST, dst=EVERYBODY if dst == "255.255.255.255" else NIC)
@@ -70,9 +68,7 @@ def select(address: str, *options: object, **fields: Any) -> bytes:
 
 
 class TestFrames:
-    def test_offer_and_ack_go_to_the_new_address_without_asking_for_its_mac(
-        self, nic: lwipy.Interface
-    ) -> None:
+    def test_offer_and_ack_go_to_the_new_address_without_asking_for_its_mac(self, nic: lwipy.Interface) -> None:
         leases: list[Lease] = []
         server = DhcpServer(nic, on_lease=leases.append)
         nic.receive(request("discover"))
@@ -125,9 +121,7 @@ class TestFrames:
         (offer,) = sent(nic)
         assert (offer.dst, offer[IP].dst, offer[UDP].dport) == ("02:00:00:00:00:03", "10.0.0.3", 67)
 
-    def test_renewing_and_rebinding_are_told_apart_by_where_they_were_sent(
-        self, nic: lwipy.Interface
-    ) -> None:
+    def test_renewing_and_rebinding_are_told_apart_by_where_they_were_sent(self, nic: lwipy.Interface) -> None:
         server = DhcpServer(nic, range=("10.0.0.10", "10.0.0.20"))
         nic.receive(request("request", src="10.0.0.99", ciaddr="10.0.0.99"))
         nic.receive(request("request", src="10.0.0.99", ciaddr="10.0.0.99", dst="10.0.0.255"))
@@ -164,9 +158,7 @@ class TestFrames:
 
     @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(st.lists(st.binary(max_size=400) | st.binary(min_size=240, max_size=1400), min_size=1, max_size=5))
-    def test_any_payload_is_counted_and_the_server_goes_on(
-        self, nic: lwipy.Interface, payloads: list[bytes]
-    ) -> None:
+    def test_any_payload_is_counted_and_the_server_goes_on(self, nic: lwipy.Interface, payloads: list[bytes]) -> None:
         server = DhcpServer(nic)
         try:
             link = Ether(src=GUEST, dst=EVERYBODY) / IP(src="0.0.0.0", dst="255.255.255.255")
@@ -242,9 +234,7 @@ class TestGuest:
         yield guest
         stack.close()
 
-    def until(
-        self, done: Callable[[], bool], clock: Clock, *stacks: lwipy.Stack, seconds: float = 60.0
-    ) -> None:
+    def until(self, done: Callable[[], bool], clock: Clock, *stacks: lwipy.Stack, seconds: float = 60.0) -> None:
         """Let virtual time pass until `done`."""
         end = clock.now + seconds
         while not done():

@@ -23,9 +23,7 @@ def query(name: str = "guest.lwipy", kind: str = "A", **changes: Any) -> bytes:
     return dns.message.make_query(name, kind, **changes).to_wire()
 
 
-def header(
-    flags: int = 0, questions: int = 1, answers: int = 0, authority: int = 0, additional: int = 0
-) -> bytes:
+def header(flags: int = 0, questions: int = 1, answers: int = 0, authority: int = 0, additional: int = 0) -> bytes:
     return struct.pack("!6H", 0x1234, flags, questions, answers, authority, additional)
 
 
@@ -63,18 +61,14 @@ class TestDecode:
     def test_the_root_is_a_name_without_labels(self) -> None:
         assert decode(query(".", "NS")).name == ()
 
-    @pytest.mark.parametrize(
-        ("size", "limit"), [(0, 512), (511, 512), (600, 600), (1232, 1232), (65535, EDNS_SIZE)]
-    )
+    @pytest.mark.parametrize(("size", "limit"), [(0, 512), (511, 512), (600, 600), (1232, 1232), (65535, EDNS_SIZE)])
     def test_edns_says_how_much_the_client_takes(self, size: int, limit: int) -> None:
         data = header(additional=1) + QUESTION + b"\0\0\x29" + size.to_bytes(2, "big") + bytes(6)
         assert decode(data).limit == limit
 
     def test_edns_options_and_other_records_are_stepped_over(self) -> None:
         cookie = b"\0\0\x29\x10\0\0\x03\x80\0\0\x0c\0\x0a\0\x08cookie!!"
-        question = decode(
-            header(answers=1, authority=1, additional=3) + QUESTION + RECORD * 3 + cookie + RECORD
-        )
+        question = decode(header(answers=1, authority=1, additional=3) + QUESTION + RECORD * 3 + cookie + RECORD)
         assert question.edns == (4096, 3, True)
 
     @pytest.mark.parametrize("size", range(12))
@@ -246,9 +240,7 @@ class TestEncode:
         assert response.edns == (0 if edns else -1)
 
     def test_a_response_may_be_nothing_but_truncated(self) -> None:
-        response = dns.message.from_wire(
-            encode(decode(query()), Rcode.NOERROR, [address("x")], truncated=True)
-        )
+        response = dns.message.from_wire(encode(decode(query()), Rcode.NOERROR, [address("x")], truncated=True))
         assert response.flags & dns.flags.TC
         assert not response.answer
 
@@ -259,9 +251,7 @@ class TestEncode:
     def test_whatever_is_sent_dnspython_reads_the_same(
         self, name: tuple[bytes, ...], pairs: list[tuple[tuple[bytes, ...], tuple[bytes, ...]]], edns: bool
     ) -> None:
-        wire = dns.message.make_query(
-            dns.name.Name([*name, b""]), "PTR", use_edns=0 if edns else None
-        ).to_wire()
+        wire = dns.message.make_query(dns.name.Name([*name, b""]), "PTR", use_edns=0 if edns else None).to_wire()
         question: Query = decode(wire)
         data = encode(question, Rcode.NOERROR, [Record(o, Type.PTR, 9, (t,)) for o, t in pairs])
         response = dns.message.from_wire(data)

@@ -34,9 +34,7 @@ def receive(server: Responder, data: bytes) -> list[bytes]:
     return sent
 
 
-def ask(
-    server: Responder, name: str, kind: str = "A", rdclass: str = "IN", **changes: Any
-) -> dns.message.Message:
+def ask(server: Responder, name: str, kind: str = "A", rdclass: str = "IN", **changes: Any) -> dns.message.Message:
     """The response to a question, which must be one."""
     query = dns.message.make_query(name, kind, rdclass, **changes)
     (data,) = receive(server, query.to_wire())
@@ -78,10 +76,7 @@ class TestOwnNames:
         server = responder()
         response = ask(server, "nobody.lwipy")
         assert (response.rcode(), response.answer) == (dns.rcode.NXDOMAIN, [])
-        assert (
-            response.authority[0].to_text()
-            == "lwipy. 5 IN SOA host.lwipy. hostmaster.lwipy. 1 3600 600 86400 5"
-        )
+        assert response.authority[0].to_text() == "lwipy. 5 IN SOA host.lwipy. hostmaster.lwipy. 1 3600 600 86400 5"
         assert server.counters["nxdomain"] == 1
 
     def test_a_long_answer_is_truncated_to_what_the_client_takes(self) -> None:
@@ -127,9 +122,7 @@ class TestUnanswerable:
 
     def test_two_questions_are_malformed(self) -> None:
         query = dns.message.make_query("host.lwipy", "A", id=7)
-        query.question.append(
-            dns.rrset.RRset(dns.name.from_text("files.lwipy."), dns.rdataclass.IN, dns.rdatatype.A)
-        )
+        query.question.append(dns.rrset.RRset(dns.name.from_text("files.lwipy."), dns.rdataclass.IN, dns.rdatatype.A))
         (sent,) = receive(responder(), query.to_wire())
         assert dns.message.from_wire(sent).rcode() == dns.rcode.FORMERR
 
@@ -140,9 +133,7 @@ class TestUnanswerable:
         assert dns.message.from_wire(sent).rcode() == dns.rcode.NOTIMP
 
     @settings(deadline=None)
-    @given(
-        st.binary(max_size=300) | st.binary(max_size=80).map(lambda b: b"\1\2\0\0\0\1\0\0\0\0\0\0\4host" + b)
-    )
+    @given(st.binary(max_size=300) | st.binary(max_size=80).map(lambda b: b"\1\2\0\0\0\1\0\0\0\0\0\0\4host" + b))
     def test_any_bytes_get_one_response_or_none(self, packet: bytes) -> None:
         server = responder(lambda query, reply: reply(query[:2] + b"\x80" + query[3:]))
         for sent in receive(server, packet):

@@ -10,9 +10,7 @@ from lwipy.services.dhcp.settings import Settings
 from lwipy.services.dns.message import Name, Rcode, Type
 from lwipy.services.dns.zone import Answer, Zone
 
-OWN = [
-    ip_interface(text) for text in ("127.0.0.1/8", "10.0.0.1/24", "fe80::1/64", "fd00::1/64", "10.1.0.1/24")
-]
+OWN = [ip_interface(text) for text in ("127.0.0.1/8", "10.0.0.1/24", "fe80::1/64", "fd00::1/64", "10.1.0.1/24")]
 NOW = 1000.0
 
 
@@ -59,9 +57,7 @@ def ask(zone: Zone, name: str, kind: Type = Type.A, near: str | None = None) -> 
     assert all(record.type == kind for record in answer.records)
     assert all(record.name == labels(name) for record in answer.records), "the case asked for"
     data = [part for record in answer.records for part in record.data]
-    return [
-        ".".join(label.decode() for label in p) if isinstance(p, tuple) else str(ip_address(p)) for p in data
-    ]
+    return [".".join(label.decode() for label in p) if isinstance(p, tuple) else str(ip_address(p)) for p in data]
 
 
 class TestOwnName:
@@ -112,9 +108,7 @@ class TestGuests:
         assert ask(names, "10.0.0.10.in-addr.arpa", Type.PTR) == Rcode.NXDOMAIN
 
     def test_cannot_take_the_stacks_name_nor_one_of_the_hosts_table(self) -> None:
-        names = zone(
-            {"files": ["10.0.0.5"], "wiki.lwipy": ["10.0.0.6"]}, guests("host", "files", "wiki", "lwipy")
-        )
+        names = zone({"files": ["10.0.0.5"], "wiki.lwipy": ["10.0.0.6"]}, guests("host", "files", "wiki", "lwipy"))
         assert ask(names, "host") == ["10.0.0.1", "10.1.0.1"]
         assert ask(names, "files.lwipy") == ["10.0.0.5"]
         assert ask(names, "wiki") == ["10.0.0.6"]
@@ -187,9 +181,7 @@ class TestReverse:
         assert ask(zone(), pointer, Type.PTR) == ["host.lwipy"]
 
     def test_guests_and_hosts(self) -> None:
-        names = zone(
-            {"files": ["10.0.0.5"], "www.example.org": ["10.0.0.5", "93.184.216.34"]}, guests("debian")
-        )
+        names = zone({"files": ["10.0.0.5"], "www.example.org": ["10.0.0.5", "93.184.216.34"]}, guests("debian"))
         assert ask(names, "10.0.0.10.in-addr.arpa", Type.PTR) == ["debian.lwipy"]
         assert ask(names, "5.0.0.10.in-addr.arpa", Type.PTR) == ["files.lwipy", "www.example.org"]
         assert ask(names, "34.216.184.93.in-addr.arpa", Type.PTR) == ["www.example.org"]

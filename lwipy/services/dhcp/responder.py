@@ -198,9 +198,7 @@ class Responder:
             raise _Silence("foreign_address")
         return self._reply(message, Type.ACK, None)
 
-    def _reply(
-        self, message: Message, kind: Type, address: IPv4Address | None, hostname: str | None = None
-    ) -> Reply:
+    def _reply(self, message: Message, kind: Type, address: IPv4Address | None, hostname: str | None = None) -> Reply:
         """An OFFER or ACK; `address` None answers an INFORM: no lease, the client keeps its own address."""
         self.counters[kind.name.lower()] += 1
         reply = Message(

@@ -42,7 +42,7 @@ class DhcpServer:
         self,
         interface: Interface,
         *,
-        range: tuple[str, str] | None = None,  # noqa: A002  (what DHCP servers call it)
+        range: tuple[str, str] | None = None,
         router: str | Iterable[str] | None = OWN,
         dns: str | Iterable[str] | None = OWN,
         domain: str | None = "lwipy",
