@@ -147,7 +147,8 @@ def headers() -> list[str]:
 
 def lwip_version() -> str:
     text = (ROOT / LWIP / "include/lwip/init.h").read_text()
-    return ".".join(re.search(rf"#define LWIP_VERSION_{p}\s+(\d+)", text)[1] for p in ("MAJOR", "MINOR", "REVISION"))  # type: ignore[index]
+    numbers = dict(re.findall(r"#define LWIP_VERSION_(MAJOR|MINOR|REVISION)\s+(\d+)", text))
+    return ".".join(numbers[part] for part in ("MAJOR", "MINOR", "REVISION"))
 
 
 def sanitized() -> list[str]:

@@ -100,6 +100,7 @@ typedef struct {
   uint64_t seed;               /* 0: random numbers from the system */
   uint64_t memory;             /* bytes the arena may grow to */
   int manual_clock;            /* 1: time stands still between calls of lwipy_set_time */
+  int64_t start;               /* the manual clock's first time */
 } lwipy_options;
 
 /* ---- A core and its life (no lock) ----------------------------------------------------------------------- */

@@ -33,7 +33,7 @@ void
 lwipy_port_open(const lwipy_options *options)
 {
   if (options->manual_clock) {
-    manual_time = 0;
+    manual_time = LWIP_MAX(options->start, 0);
   }
   if (options->seed != 0) {
     secret[0] = options->seed;

@@ -16,7 +16,7 @@ IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def parse_mac(text: str | bytes) -> bytes:
-    """Six bytes from ``"02:00:00:00:00:01"`` (or ``-`` between, or the bytes themselves); a station's, not a group's."""
+    """Six bytes from ``"02:00:00:00:00:01"`` (or ``-`` between, or the bytes themselves), not a group's."""
     if isinstance(text, bytes | bytearray):
         mac = bytes(text)
     else:

@@ -72,29 +72,29 @@ class Gateway:
         self.dns: DnsServer
 
     async def __aenter__(self) -> Self:
-        async with contextlib.AsyncExitStack() as exit:
+        async with contextlib.AsyncExitStack() as cleanup:
             self.stack = Stack()
-            exit.callback(self.stack.close)
-            await exit.enter_async_context(aio.driving(self.stack))
+            cleanup.callback(self.stack.close)
+            await cleanup.enter_async_context(aio.driving(self.stack))
             # The link comes last: the first frame finds everything in its place.
             self.interface = self.stack.add_interface(**self._addresses)
-            self._start_services(exit)
+            self._start_services(cleanup)
             if self._folder is not None:
-                await self._start_share(exit, self._folder)
+                await self._start_share(cleanup, self._folder)
             if self._prepare is not None:
                 self._prepare(self.interface)
             if self._link is not None:
                 self.interface.attach(self._link)
-            self._exit = exit.pop_all()
+            self._exit = cleanup.pop_all()
         return self
 
-    def _start_services(self, exit: contextlib.AsyncExitStack) -> None:
+    def _start_services(self, cleanup: contextlib.AsyncExitStack) -> None:
         self.dhcp = DhcpServer(self.interface, range=self._pool, domain=self._domain, on_lease=self._on_lease)
-        exit.callback(self.dhcp.close)
+        cleanup.callback(self.dhcp.close)
         self.dns = DnsServer(self.stack, domain=self._domain, leases=self.dhcp)
-        exit.callback(self.dns.close)
+        cleanup.callback(self.dns.close)
 
-    async def _start_share(self, exit: contextlib.AsyncExitStack, folder: Path) -> None:
+    async def _start_share(self, cleanup: contextlib.AsyncExitStack, folder: Path) -> None:
         from aiohttp import web
 
         from lwipy.services import share
@@ -102,10 +102,10 @@ class Gateway:
         application = share.application(folder, writable=self._writable, observer=self._observer)
         runner = web.AppRunner(application, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
         await runner.setup()
-        exit.push_async_callback(runner.cleanup)
+        cleanup.push_async_callback(runner.cleanup)
         assert runner.server is not None
         server = await aio.create_server(self.stack, runner.server, None, self._port)
-        exit.push_async_callback(_closed, server)
+        cleanup.push_async_callback(_closed, server)
 
     async def __aexit__(self, *exc: object) -> None:
         await self._exit.aclose()

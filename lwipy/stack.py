@@ -201,6 +201,8 @@ class Stack:
         if seed is not None and not 0 < seed < 1 << 64:
             raise ValueError(f"seed {seed} is out of range: expected 1 to 2**64 - 1")
         options = ffi.new("lwipy_options *", {"seed": seed or 0, "memory": memory, "manual_clock": clock is not None})
+        if clock is not None:
+            options.start = int(clock() * 1e6)
         error = ffi.new("char[]", 512)
         core = lib.lwipy_open(options, error, len(error))
         if not core:
@@ -222,7 +224,6 @@ class Stack:
         self.use_host_resolver = False
         self._driver = Driver(self)
         self._after = self._driver.kick
-        self._sync()
 
     if not TYPE_CHECKING:
 

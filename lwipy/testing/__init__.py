@@ -1,0 +1,5 @@
+"""Tools for tests of programs that use lwipy; its own tests use the same."""
+
+from lwipy.testing.time import VirtualTime
+
+__all__ = ["VirtualTime"]

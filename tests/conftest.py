@@ -1,0 +1,50 @@
+"""Two hosts on a wire, in virtual time or driven by threads: what most tests begin with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+import lwipy
+from lwipy.testing import VirtualTime
+
+
+@dataclass
+class Pair:
+    """`a` is 10.0.0.1 and fd00::1, `b` is 10.0.0.2 and fd00::2; `time` is set in virtual time."""
+
+    a: lwipy.Stack
+    b: lwipy.Stack
+    nic_a: lwipy.Interface
+    nic_b: lwipy.Interface
+    time: VirtualTime | None = None
+
+    @classmethod
+    def of(cls, a: lwipy.Stack, b: lwipy.Stack, time: VirtualTime | None = None, *, wired: bool = True) -> Pair:
+        nic_a = a.add_interface(mac="02:00:00:00:00:01", ipv4="10.0.0.1/24", ipv6="fd00::1/64", name="a0")
+        nic_b = b.add_interface(mac="02:00:00:00:00:02", ipv4="10.0.0.2/24", ipv6="fd00::2/64", name="b0")
+        if wired:
+            lwipy.wire(nic_a, nic_b)
+        return cls(a, b, nic_a, nic_b, time)
+
+
+@pytest.fixture
+def virtual() -> Iterator[VirtualTime]:
+    """A clock of the test's own."""
+    with VirtualTime() as time:
+        yield time
+
+
+@pytest.fixture
+def hosts(virtual: VirtualTime) -> Pair:
+    """Two wired hosts in virtual time."""
+    return Pair.of(virtual.stack(seed=1), virtual.stack(seed=2), virtual)
+
+
+@pytest.fixture
+def threads() -> Iterator[Pair]:
+    """Two wired hosts, each driven by a thread."""
+    with lwipy.Stack() as a, lwipy.Stack() as b:
+        yield Pair.of(a, b)
