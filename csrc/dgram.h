@@ -8,7 +8,8 @@
 
 #include "lwip/ip.h"
 
-#define LWIPY_DATAGRAM_MAX 65507     /* 65535 less the headers of IPv4 and UDP */
+#define LWIPY_DATAGRAM_MAX  65507    /* 65535 less the headers of IPv4 and UDP */
+#define LWIPY_DATAGRAM6_MAX 65487    /* lwIP counts IPv6's header in its 16-bit pbuf length too */
 
 void *lwipy_dgram_find(lwipy_handle handle);
 void *lwipy_dgram_new(int kind, int family, int protocol);

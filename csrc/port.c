@@ -17,10 +17,16 @@ static int64_t manual_time = -1;
 
 /* ---- Time ------------------------------------------------------------------------------------------------- */
 
+/* Some virtual machines' monotonic clocks step back by milliseconds from one processor to the next. */
 int64_t
 lwipy_now(void)
 {
-  return manual_time >= 0 ? manual_time : lwipy_monotonic();
+  static int64_t latest;
+  int64_t now = manual_time >= 0 ? manual_time : lwipy_monotonic();
+  if (now > latest) {
+    latest = now;
+  }
+  return latest;
 }
 
 u32_t

@@ -180,6 +180,9 @@ send_to(struct lwipy_dgram *dgram, const void *data, size_t length, const lwipy_
   if (nic > 0 && netif == NULL) {
     return LWIPY_ENODEV;
   }
+  if (IP_IS_V6(&to) && length > LWIPY_DATAGRAM6_MAX) {
+    return LWIPY_EMSGSIZE;
+  }
   if ((p = pbuf_alloc(PBUF_TRANSPORT, (u16_t)length, PBUF_RAM)) == NULL) {
     return LWIPY_EMEM;
   }

@@ -8,9 +8,9 @@ import asyncio
 import http.client
 import socket
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,9 +56,7 @@ class Served:
 
     def get(self, path: str, **headers: str) -> Answer:
         """GET; `if_none_match="x"` is sent as If-None-Match: x."""
-        return self.ask(
-            "GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()}
-        )
+        return self.ask("GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})
 
     def connect(self) -> socket.socket:
         """A raw connection to the share."""
@@ -96,47 +94,42 @@ def form(*parts: tuple[str, str | None, bytes], boundary: str = "b0undary") -> t
         file = "" if filename is None else f'; filename="{filename}"'
         body += f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"{file}\r\n'.encode()
         body += b"\r\n" + content + b"\r\n"
-    return body + f"--{boundary}--\r\n".encode(), {
-        "Content-Type": f"multipart/form-data; boundary={boundary}"
-    }
+    return body + f"--{boundary}--\r\n".encode(), {"Content-Type": f"multipart/form-data; boundary={boundary}"}
 
 
 @contextmanager
 def serving(root: Path, **options: Any) -> Iterator[Served]:
     """A share of `root`, its event loop in a thread; stopped at the end as a program would stop it."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
     served = Served(root, 0)
     watchers = [served.events.append, *filter(None, [options.pop("observer", None)])]
+    started: Future[Callable[[], object]] = Future()
 
     def observe(event: share.Event) -> None:
         for watcher in watchers:
             watcher(event)
 
-    async def start() -> web.AppRunner:
-        runner = web.AppRunner(
-            share.application(root, observer=observe, **options), access_log=None, shutdown_timeout=0.2
-        )
+    async def main() -> None:
+        app = share.application(root, observer=observe, **options)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         served.port = runner.addresses[0][1]
-        return runner
-
-    async def stop(runner: web.AppRunner) -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        started.set_result(lambda: loop.call_soon_threadsafe(stop.set))
+        await stop.wait()
         await runner.cleanup()
-        await loop.shutdown_default_executor()
 
-    try:
-        runner = asyncio.run_coroutine_threadsafe(start(), loop).result(20)
+    with ThreadPoolExecutor(1) as thread:
+        ended = thread.submit(asyncio.run, main())
+        wait([started, ended], return_when=FIRST_COMPLETED)
+        if not started.done():
+            ended.result()
         try:
             yield served
         finally:
-            asyncio.run_coroutine_threadsafe(stop(runner), loop).result(20)
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(20)
-        loop.close()
+            started.result()()
+            ended.result(20)
 
 
 def eventually(condition: Callable[[], bool]) -> bool:

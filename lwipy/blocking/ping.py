@@ -63,4 +63,4 @@ def _exchange(stack: Stack, endpoint: RawEndpoint, address: str, size: int, time
     started = time.perf_counter()
     endpoint.send(packet, (address, 0))
     waiters.until(answered, timeout)
-    return time.perf_counter() - started
+    return max(0.0, time.perf_counter() - started)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: The longest payload of a datagram, bytes: 65535 less the headers of IPv4 and UDP.
 LONGEST_DATAGRAM: Final = 65507
+#: The same over IPv6: lwIP counts the IPv6 header in its 16-bit length.
+LONGEST_DATAGRAM6: Final = 65487
 
 
 class Datagram(NamedTuple):
@@ -55,7 +57,7 @@ class DatagramEndpoint(Endpoint):
         """Sends one datagram, in fragments if it must; it is sent or refused whole.
 
         `interface` chooses the way out, `source` the address it comes from (udp_sendto_if_src). OSError: EHOSTUNREACH,
-        EMSGSIZE (over 65507 bytes), EACCES (broadcast not allowed), EDESTADDRREQ (no address and not connected).
+        EMSGSIZE (over 65507 bytes, 65487 over IPv6), EACCES (broadcast not allowed), EDESTADDRREQ (no address and not connected).
         """
         to = pack(None) if address is None else self._pack(address)
         sender = pack(None if source is None else parse_ip(source), 0, self._stack._scopes)
