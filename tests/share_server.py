@@ -10,7 +10,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,16 +120,19 @@ def serving(root: Path, **options: Any) -> Iterator[Served]:
         await stop.wait()
         await runner.cleanup()
 
-    with ThreadPoolExecutor(1) as thread:
-        ended = thread.submit(asyncio.run, main())
-        wait([started, ended], return_when=FIRST_COMPLETED)
+    def ended_early(run: Future[None]) -> None:
         if not started.done():
-            ended.result()
+            started.set_exception(run.exception() or RuntimeError("the share ended before it had begun"))
+
+    with ThreadPoolExecutor(1) as thread:
+        run = thread.submit(asyncio.run, main())
+        run.add_done_callback(ended_early)
+        stop = started.result(20)
         try:
             yield served
         finally:
-            started.result()()
-            ended.result(20)
+            stop()
+            run.result(20)
 
 
 def eventually(condition: Callable[[], bool]) -> bool:

@@ -15,9 +15,7 @@ asyncio transport. HTTP itself is aiohttp's; here are the folder, the pages and 
 try:
     import aiohttp as _aiohttp  # noqa: F401
 except ImportError as error:
-    raise ImportError(
-        "lwipy.services.share needs aiohttp, which is not installed: pip install lwipy[share]"
-    ) from error
+    raise ImportError("lwipy.services.share needs aiohttp, which is not installed: pip install lwipy[share]") from error
 
 from .service import application
 from .transfers import Event, Finished, Observer, Progress, Started

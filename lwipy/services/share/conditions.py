@@ -47,11 +47,7 @@ def judge(request: web.Request, status: os.stat_result | None) -> None:
     if request.if_none_match is not None:
         known = _matches(tag, request.if_none_match)
     else:
-        known = (
-            reading
-            and request.if_modified_since is not None
-            and not _later(status, request.if_modified_since)
-        )
+        known = reading and request.if_modified_since is not None and not _later(status, request.if_modified_since)
     if known and status is not None:
         if reading:
             raise web.HTTPNotModified(headers=validators(status))

@@ -27,8 +27,8 @@ async def download(
 ) -> web.StreamResponse:
     """Answers GET and HEAD for a file. OSError as `Reading.open` raises; HTTP errors by conditions.py.
 
-    ConnectionAbortedError, for which the connection is to be cut, if the guest needs more than `stall_timeout`
-    seconds for CHUNK bytes or the file shrinks on the way: it must not pass for whole.
+    ConnectionAbortedError, for which the connection is to be cut, if the guest needs more than
+    `stall_timeout` seconds for CHUNK bytes or the file shrinks on the way: it must not pass for whole.
     """
     file = Reading(folder, names)
     async with held(file):

@@ -9,9 +9,9 @@ O_NOFOLLOW. The last name is opened, renamed or removed relative to the director
 directories are open at a time, however deep the path.
 
 Where the host has no `openat` (Windows), directories are known by path: a link is resolved the same way,
-anything else that redirects (a junction) is caught by comparing real paths, and a file is compared with
-what lies at its real path after it was opened. That is sound against guests, who cannot make links, but not
-against a process of the host that swaps directories at that very moment.
+anything else that redirects (a junction) is caught by comparing real paths at the end of the walk, and a
+file is compared with what lies at its real path after it was opened. That is sound against guests, who
+cannot make links, but not against a process of the host that swaps directories at that very moment.
 
 1. No entry is reached that does not lie below the root, mount points and hard links counting as being where
    they are.
@@ -51,13 +51,7 @@ BY_DESCRIPTOR = {
 
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOINHERIT", 0)
 _DIRECTORY = os.O_RDONLY | _NOFOLLOW | getattr(os, "O_DIRECTORY", 0)
-READ = (
-    os.O_RDONLY
-    | _NOFOLLOW
-    | getattr(os, "O_NONBLOCK", 0)
-    | getattr(os, "O_NOCTTY", 0)
-    | getattr(os, "O_BINARY", 0)
-)
+READ = os.O_RDONLY | _NOFOLLOW | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW | getattr(os, "O_BINARY", 0)
 
 Check = Callable[[os.stat_result | None], None]  # raises to forbid changing an entry that has this status
@@ -96,10 +90,9 @@ class Directory:
     def child(self, name: str) -> "Directory":
         """The directory `name` in this one, never through a link: NotADirectoryError or OSError (ELOOP)."""
         path = os.path.join(self.path, name)
-        if self.descriptor is not None:
-            return Directory(path, os.open(name, _DIRECTORY, dir_fd=self.descriptor))
-        _require_real(path)
-        return Directory(path, None)
+        if self.descriptor is None:
+            return Directory(path, None)
+        return Directory(path, os.open(name, _DIRECTORY, dir_fd=self.descriptor))
 
     def status(self, name: str) -> os.stat_result:
         """`lstat` of an entry."""
@@ -226,6 +219,8 @@ class Folder:
                         here, walked = self._instead(here, self._open_root()), []
                     continue
                 if not ahead:
+                    if here.descriptor is None:
+                        _require_real(here.path)
                     return Found(here, name, status)
                 here = self._instead(here, here.child(name))
                 walked.append(name)
@@ -241,7 +236,10 @@ class Folder:
             if found.status is None:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
             # "." is the directory itself, for which there is no entry to go by.
-            return found.parent.child(found.name or ".")
+            directory = found.parent.child(found.name or ".")
+        if directory.descriptor is None:
+            _require_real(directory.path)
+        return directory
 
     def is_directory(self, names: Sequence[str]) -> bool:
         """Whether there is a directory; False too where there is nothing."""

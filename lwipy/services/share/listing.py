@@ -98,9 +98,7 @@ def _parent(writable: bool) -> str:
 
 def _summary(entries: list[Entry]) -> str:
     files = [entry for entry in entries if not entry.is_directory]
-    return (
-        f"{len(entries) - len(files)} folders, {len(files)} files, {sum(file.size for file in files):,} bytes"
-    )
+    return f"{len(entries) - len(files)} folders, {len(files)} files, {sum(file.size for file in files):,} bytes"
 
 
 def _shown(name: str) -> str:

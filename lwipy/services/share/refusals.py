@@ -45,9 +45,7 @@ def refusal(error: Exception) -> web.HTTPException:
             return web.HTTPBadRequest(text=f"the body is malformed: {printable(str(error))}\n")
         case OSError() if not isinstance(error, ConnectionError):
             # Never str(error): that names paths of the host.
-            return _STATUS.get(error.errno, web.HTTPInternalServerError)(
-                text=f"{error.strerror or 'failed'}\n"
-            )
+            return _STATUS.get(error.errno, web.HTTPInternalServerError)(text=f"{error.strerror or 'failed'}\n")
     raise error
 
 

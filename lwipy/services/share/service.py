@@ -57,7 +57,7 @@ def application(
             raise ValueError(f"{name} is {limit!r}: expected a positive number, or None for no limit")
     share = _Share(Folder(root), writable, Reporter(observer), max_bytes, stall_timeout)
     app = web.Application()
-    app.router.add_route("*", "/{path:.*}", share.handle, expect_handler=expectation)
+    app.router.add_route("*", r"/{path:[\s\S]*}", share.handle, expect_handler=expectation)
     return app
 
 
@@ -87,7 +87,7 @@ class _Share:
         try:
             return await self._dispatch(request)
         except ConnectionError:
-            # Nobody is left to answer, and Reporter has told; aiohttp finds the connection closed and is silent.
+            # Nobody is left to answer, and Reporter has told; aiohttp finds it closed and is silent.
             if request.transport is not None:
                 request.transport.abort()
             return web.Response(status=400)

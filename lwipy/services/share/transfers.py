@@ -72,9 +72,7 @@ class Reporter:
         self._numbers = itertools.count(1)
 
     @contextmanager
-    def transfer(
-        self, peer: str, method: str, path: str, total: int | None
-    ) -> Iterator[Callable[[int], None]]:
+    def transfer(self, peer: str, method: str, path: str, total: int | None) -> Iterator[Callable[[int], None]]:
         """The span of one transfer; the value is to be called with every number of bytes that has moved."""
         number = next(self._numbers)
         count = 0
@@ -93,9 +91,7 @@ class Reporter:
             error = "the share was stopped"
             raise
         except ConnectionError as failure:
-            error = (
-                str(failure) if isinstance(failure, ConnectionAbortedError) else f"connection lost: {failure}"
-            )
+            error = str(failure) if isinstance(failure, ConnectionAbortedError) else f"connection lost: {failure}"
             raise
         except Exception as failure:
             # An HTTP error's text says more than its reason, an OSError's strerror all but the host's paths.

@@ -51,9 +51,7 @@ class Stored:
 class Uploads:
     """Takes bodies in. max_bytes bounds one file; stall_timeout is in seconds without a byte."""
 
-    def __init__(
-        self, folder: Folder, reporter: Reporter, max_bytes: int | None, stall_timeout: float | None
-    ) -> None:
+    def __init__(self, folder: Folder, reporter: Reporter, max_bytes: int | None, stall_timeout: float | None) -> None:
         self._folder = folder
         self._reporter = reporter
         self._max_bytes = max_bytes
@@ -95,9 +93,7 @@ class Uploads:
                 if encoding not in ("binary", "8bit", "7bit"):
                     raise web.HTTPUnsupportedMediaType(text=f"send the file as it is, not as {encoding!r}\n")
                 if name := file_name(part.headers.get("Content-Disposition")):
-                    stored.append(
-                        await self._store(request, [*directory, name], _chunks(part), anything, None)
-                    )
+                    stored.append(await self._store(request, [*directory, name], _chunks(part), anything, None))
                 else:
                     await self._pass_over(part)
         except BadName:
