@@ -72,16 +72,6 @@ lwipy_fifo_put(struct lwipy_fifo *fifo, const struct pbuf *p)
   return 0;
 }
 
-size_t
-lwipy_fifo_next(const struct lwipy_fifo *fifo)
-{
-  uint32_t length = 0;
-  if (fifo->used > 0) {
-    copy_out(fifo, 0, &length, PREFIX);
-  }
-  return length;
-}
-
 static void
 drop(struct lwipy_fifo *fifo, size_t length)
 {
@@ -89,13 +79,28 @@ drop(struct lwipy_fifo *fifo, size_t length)
   fifo->head = fifo->used == 0 ? 0 : (fifo->head + length) & (fifo->room - 1);
 }
 
-size_t
-lwipy_fifo_get(struct lwipy_fifo *fifo, uint8_t *frame)
+const uint8_t *
+lwipy_fifo_peek(const struct lwipy_fifo *fifo, uint8_t *spare, size_t *length)
 {
-  size_t length = lwipy_fifo_next(fifo);
-  copy_out(fifo, PREFIX, frame, length);
+  uint32_t size;
+  size_t start;
+  if (fifo->used == 0) {
+    return NULL;
+  }
+  copy_out(fifo, 0, &size, PREFIX);
+  *length = size;
+  start = (fifo->head + PREFIX) & (fifo->room - 1);
+  if (start + size <= fifo->room) {
+    return fifo->memory + start;
+  }
+  copy_out(fifo, PREFIX, spare, size);
+  return spare;
+}
+
+void
+lwipy_fifo_drop(struct lwipy_fifo *fifo, size_t length)
+{
   drop(fifo, PREFIX + length);
-  return length;
 }
 
 size_t

@@ -20,8 +20,9 @@ struct lwipy_fifo {
 };
 
 int lwipy_fifo_put(struct lwipy_fifo *fifo, const struct pbuf *p);      /* 0, or -1 when full */
-size_t lwipy_fifo_next(const struct lwipy_fifo *fifo);                  /* length of the first frame; 0: empty */
-size_t lwipy_fifo_get(struct lwipy_fifo *fifo, uint8_t *frame);         /* takes the first frame */
+/* The first frame in one piece, in place or in `spare`; NULL when empty. It stays valid until the drop. */
+const uint8_t *lwipy_fifo_peek(const struct lwipy_fifo *fifo, uint8_t *spare, size_t *length);
+void lwipy_fifo_drop(struct lwipy_fifo *fifo, size_t length);           /* takes it away */
 size_t lwipy_fifo_take(struct lwipy_fifo *fifo, uint8_t *batch, size_t room);  /* whole frames, packed */
 void lwipy_fifo_clear(struct lwipy_fifo *fifo);                         /* gives the memory back */
 

@@ -26,7 +26,7 @@ struct lwipy_wire {
   struct lwipy_fifo reading[2];   /* this side's own, while it reads */
 };
 
-static u8_t frame[65536 + SIZEOF_ETH_HDR + SIZEOF_VLAN_HDR];
+static u8_t spare[65536 + SIZEOF_ETH_HDR + SIZEOF_VLAN_HDR];
 
 int
 lwipy_wire_transmit(struct lwipy_nic *nic, const struct pbuf *p)
@@ -47,13 +47,16 @@ lwipy_wire_receive(struct lwipy_nic *nic)
   struct lwipy_wire *wire = nic->wire;
   int side = nic->wire_side;
   struct lwipy_fifo *reading = &wire->reading[side], swap;
+  const u8_t *frame;
+  size_t length;
   lwipy_mutex_lock(&wire->mutex);
   swap = wire->queue[side];
   wire->queue[side] = *reading;
   *reading = swap;
   lwipy_mutex_unlock(&wire->mutex);
-  while (lwipy_fifo_next(reading) > 0) {
-    lwipy_nic_input(nic, frame, lwipy_fifo_get(reading, frame));
+  while ((frame = lwipy_fifo_peek(reading, spare, &length)) != NULL) {
+    lwipy_nic_input(nic, frame, length);
+    lwipy_fifo_drop(reading, length);
   }
 }
 
