@@ -275,16 +275,18 @@ class Stack:
         StackError when lwIP failed. Call it again then, or sooner when a frame came.
         """
         self._sync()
-        self._run_timers()
-        if (result := lib.lwipy_poll(self._core)) != -1:  # no deadline
-            check(self._core, result)
-        self.dispatch()
-        return self._deadline()
+        if self._timers:
+            self._run_timers()
+        microseconds = lib.lwipy_poll(self._core)
+        if self._attention[0] or self._timers or microseconds < -1:
+            self.dispatch()
+            return self._deadline()
+        return None if microseconds < 0 else microseconds / 1e6
 
     def _deadline(self) -> float | None:
-        microseconds = check_deadline(self._core)
+        microseconds = lib.lwipy_deadline(self._core)
+        core = None if microseconds == -1 else check(self._core, microseconds) / 1e6
         timer = self._until_timer()
-        core = None if microseconds < 0 else microseconds / 1e6
         return core if timer is None else timer if core is None else min(core, timer)
 
     # -- Events ------------------------------------------------------------------------------------
@@ -491,11 +493,6 @@ class Stack:
 def _blocking() -> ModuleType:
     """The room above: only the names of the contract reach up, and only when they are used."""
     return importlib.import_module("lwipy.blocking")
-
-
-def check_deadline(core: Any) -> int:
-    microseconds = lib.lwipy_deadline(core)
-    return -1 if microseconds == -1 else check(core, microseconds)
 
 
 def check_family(family: int) -> int:
