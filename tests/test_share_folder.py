@@ -1,7 +1,9 @@
 """The walk that never leaves the shared folder, by descriptors and by paths (as on Windows)."""
 
 import errno
+import itertools
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -169,6 +171,25 @@ class TestPartial:
         assert upload.commit() is False
         upload.close()
         assert seen == [False, True]
+
+    def test_between_the_last_check_and_the_rename_no_other_upload_comes_in(self, folder: Folder) -> None:
+        second = Partial(folder, ["new"], anything, None)
+        second.open()
+        rival = threading.Thread(target=second.commit)
+        checks = itertools.count()
+
+        def check(status: os.stat_result | None) -> None:
+            if next(checks) == 1:
+                rival.start()
+                rival.join(0.2)
+                assert rival.is_alive(), "it waits for its turn"
+
+        first = Partial(folder, ["new"], check, None)
+        first.open()
+        assert first.commit() is True
+        rival.join()
+        first.close()
+        second.close()
 
 
 class TestNames:
