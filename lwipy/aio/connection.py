@@ -1,0 +1,219 @@
+"""Connecting: names resolved, addresses tried one after the other or staggered (RFC 8305), then a transport.
+
+Invariant: an endpoint belongs to the attempt that made it until it is handed on; an attempt that fails, loses the race
+or is cancelled, at whatever await, aborts it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import itertools
+import os
+import socket
+import ssl as ssl_module
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from lwipy.aio.addresses import SocketAddress, from_socket
+from lwipy.aio.driver import deliver, ensure_driven
+from lwipy.aio.names import AddressInfo, getaddrinfo
+from lwipy.aio.tls import TlsSettings
+from lwipy.endpoints import Event, TcpEndpoint
+
+if TYPE_CHECKING:
+    from lwipy.stack import Stack
+
+P = TypeVar("P", bound=asyncio.BaseProtocol)
+
+
+async def create_connection(
+    stack: Stack,
+    protocol_factory: Callable[[], P],
+    host: str,
+    port: int | str,
+    *,
+    ssl: ssl_module.SSLContext | bool | None = None,
+    family: int = 0,
+    flags: int = 0,
+    local_addr: tuple[str | None, int] | None = None,
+    server_hostname: str | None = None,
+    ssl_handshake_timeout: float | None = None,
+    ssl_shutdown_timeout: float | None = None,
+    happy_eyeballs_delay: float | None = None,
+    interleave: int | None = None,
+    all_errors: bool = False,
+    timeout: float | None = None,
+) -> tuple[asyncio.Transport, P]:
+    """As loop.create_connection, on a stack; driven by the running loop if nothing drives it yet.
+
+    `timeout` bounds the whole, in seconds: name, handshakes and all. OSError of the right class, naming the address:
+    ConnectionRefusedError, TimeoutError, EHOSTUNREACH, or one of all that failed; socket.gaierror for the name;
+    ssl.SSLError for the certificate.
+    """
+    if ssl and server_hostname is None:
+        server_hostname = host
+    tls = TlsSettings(ssl, ssl_handshake_timeout, ssl_shutdown_timeout, server_hostname)
+    try:
+        async with asyncio.timeout(timeout) as limit:
+            infos = await getaddrinfo(stack, host, port, family=family, type=socket.SOCK_STREAM, flags=flags)
+            sources = await _sources(stack, local_addr, family)
+            if interleave or happy_eyeballs_delay is not None:
+                infos = interleaved(infos, interleave or 1)
+            targets = [info[4] for info in infos]
+            endpoint = await connect_to_any(stack, targets, sources, happy_eyeballs_delay, all_errors)
+            return await _make_transport(endpoint, protocol_factory, tls)
+    except TimeoutError:
+        if limit.expired():
+            text = f"Connect call failed ({host!r}, {port!r}): no connection within {timeout} s"
+            raise TimeoutError(errno.ETIMEDOUT, text) from None
+        raise
+
+
+async def _sources(stack: Stack, local: tuple[str | None, int] | None, family: int) -> list[SocketAddress] | None:
+    if local is None:
+        return None
+    found = await getaddrinfo(stack, *local, family=family, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return [info[4] for info in found]
+
+
+async def _make_transport(
+    endpoint: TcpEndpoint, protocol_factory: Callable[[], P], tls: TlsSettings
+) -> tuple[asyncio.Transport, P]:
+    waiter = asyncio.get_running_loop().create_future()
+    try:
+        protocol = protocol_factory()
+        transport = tls.transport(endpoint, protocol, waiter)
+    except BaseException:
+        endpoint.abort()
+        raise
+    try:
+        await waiter
+    except BaseException:
+        transport.close()
+        raise
+    return transport, protocol
+
+
+# -- One attempt -----------------------------------------------------------------------------------------------------
+
+
+async def connect_endpoint(
+    stack: Stack, target: SocketAddress, sources: Sequence[SocketAddress] | None = None
+) -> TcpEndpoint:
+    """A connected endpoint. OSError naming the address."""
+    ensure_driven(stack)
+    version, address = from_socket(target)
+    endpoint = stack.tcp(version)
+    try:
+        if sources is not None:
+            _bind_to_any(endpoint, version, sources)
+        await _handshake(endpoint, address)
+    except OSError as error:
+        endpoint.abort()
+        raise _named(error, target) from None
+    except BaseException:
+        endpoint.abort()
+        raise
+    return endpoint
+
+
+async def _handshake(endpoint: TcpEndpoint, address: tuple[str, int]) -> None:
+    loop = asyncio.get_running_loop()
+    connected: asyncio.Future[None] = loop.create_future()
+
+    def happened(event: Event) -> None:
+        if connected.done():
+            return
+        if endpoint.closed:
+            connected.set_exception(ConnectionAbortedError(errno.ECONNABORTED, "the stack was closed"))
+        elif (error := endpoint.take_error()) is not None:
+            connected.set_exception(error)
+        elif event & Event.CONNECTED:
+            connected.set_result(None)
+
+    deliver(endpoint, loop, happened)
+    endpoint.connect(address)
+    await connected
+
+
+def _bind_to_any(endpoint: TcpEndpoint, version: int, sources: Sequence[SocketAddress]) -> None:
+    """The first local address of the right family that can be had."""
+    failure = OSError(errno.EADDRNOTAVAIL, f"no local address of IPv{version} was given")
+    for source in sources:
+        source_version, address = from_socket(source)
+        if source_version != version:
+            continue
+        try:
+            endpoint.bind(address)
+            return
+        except OSError as error:
+            text = f"error while attempting to bind on address {source!r}: {os.strerror(error.errno or 0).lower()}"
+            failure = OSError(error.errno, text)
+    raise failure
+
+
+def _named(error: OSError, target: SocketAddress) -> OSError:
+    """asyncio's words for it; an error in binding has its own."""
+    if "bind" in str(error) or error.errno is None:
+        return error
+    return OSError(error.errno, f"Connect call failed {target!r}: {os.strerror(error.errno)}")
+
+
+# -- Several attempts ------------------------------------------------------------------------------------------------
+
+
+def interleaved(infos: Sequence[AddressInfo], first: int) -> list[AddressInfo]:
+    """The families in turns, after `first` addresses of the family that comes first."""
+    by_family: dict[int, list[AddressInfo]] = {}
+    for info in infos:
+        by_family.setdefault(info[0], []).append(info)
+    lists = list(by_family.values())
+    head, lists[0] = lists[0][: first - 1], lists[0][first - 1 :]
+    return head + [info for turn in itertools.zip_longest(*lists) for info in turn if info is not None]
+
+
+async def connect_to_any(
+    stack: Stack,
+    targets: Sequence[SocketAddress],
+    sources: Sequence[SocketAddress] | None = None,
+    delay: float | None = None,
+    all_errors: bool = False,
+) -> TcpEndpoint:
+    """The first of the addresses that answers; each is tried when the one before failed, or `delay` seconds later."""
+    waiting = list(targets)
+    running: set[asyncio.Task[TcpEndpoint]] = set()
+    errors: list[OSError] = []
+    try:
+        while waiting or running:
+            if waiting:
+                running.add(asyncio.create_task(connect_endpoint(stack, waiting.pop(0), sources)))
+            done, _ = await asyncio.wait(
+                running, timeout=delay if waiting else None, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in done:
+                running.discard(task)
+                try:
+                    return task.result()
+                except OSError as error:
+                    errors.append(error)
+    finally:
+        await _drop(running)
+    raise _of_all(errors, all_errors)
+
+
+async def _drop(tasks: set[asyncio.Task[TcpEndpoint]]) -> None:
+    """Ends the attempts that are not wanted any more, and what they may have reached."""
+    for task in tasks:
+        task.cancel()
+    for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(outcome, TcpEndpoint):
+            outcome.abort()
+
+
+def _of_all(errors: list[OSError], all_errors: bool) -> Exception:
+    if all_errors:
+        return ExceptionGroup("create_connection failed", errors)
+    if len({str(error) for error in errors}) == 1:
+        return errors[0]
+    return OSError(f"Multiple exceptions: {', '.join(map(str, errors))}")

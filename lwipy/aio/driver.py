@@ -1,0 +1,290 @@
+"""An asyncio loop that drives stacks: no thread, no polling, one wake-up for all that is ready.
+
+Theory of operation. The loop watches the core's wake-up descriptor, keeps at most one timer for the deadline that
+:meth:`Stack.poll` returned, and is asked for one more turn (`call_soon`) when an operation left something to do. Each
+of the three ends in :meth:`LoopDriver._serve`, which polls the stack once: frames, timers, and then the events of every
+endpoint. A loop without readers (Windows) gets a small thread that sleeps in the core's own wait instead.
+
+Invariants:
+
+1. The stack's callbacks run in the loop's thread, inside :meth:`LoopDriver._serve` and nowhere else.
+2. An idle stack costs nothing: no turn of the loop is asked for, and a stack without deadline has no timer.
+3. At most one turn is asked for at a time (`_scheduled`); it is cleared before the poll, so no wake-up is lost.
+4. The timer is never later than the deadline by more than :data:`SLACK`. It may be earlier, once.
+5. The driver holds the core for as long as the loop may call it, so the descriptor outlives its reader.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from lwipy._native import lib
+from lwipy.endpoints import Endpoint, Event
+from lwipy.errors import StackError
+from lwipy.stack import Driver
+
+if TYPE_CHECKING:
+    from lwipy.stack import Stack
+
+#: How much later than the deadline a timer may fire, seconds; it spares a new timer for every poll.
+SLACK: Final = 0.001
+
+
+class LoopDriver(Driver):
+    """Drives one stack in a running loop. Made by :func:`driving`, or by the first use of lwipy.aio with the stack."""
+
+    def __init__(self, stack: Stack, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(stack)
+        if not can_drive(stack, loop):
+            raise ValueError("the stack's clock is not the loop's: give Stack(clock=loop.time), or call poll() by hand")
+        self.loop = loop
+        self.uses = 1
+        self.serving = False
+        self._core: Any = stack._core
+        self._attention: Any = stack._attention
+        self._context = contextvars.copy_context()
+        self._thread = threading.get_ident()
+        self._scheduled = False
+        self._stopped = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._descriptor = -1
+        self._watcher: Watcher | None = None
+
+    def __repr__(self) -> str:
+        return f"<LoopDriver {'stopped' if self._stopped else 'of'} {self.stack!r}>"
+
+    # -- Life ------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self.stack._drive(self)
+        self._descriptor = lib.lwipy_wake_fd(self._core)
+        try:
+            if self._descriptor < 0:
+                raise NotImplementedError
+            self.loop.add_reader(self._descriptor, self._woken)
+        except NotImplementedError:
+            self._descriptor = -1
+            self._watcher = Watcher(self._core, self.loop, self._serve_if_asked)
+        self._ask()
+
+    def stop(self) -> None:
+        """Gives the stack back; from any thread."""
+        if self._stopped:
+            return
+        self._stopped = True
+        if self.stack._driver is self:
+            self.stack._drive(None)
+        if self.loop.is_closed() or threading.get_ident() == self._thread:
+            self._leave()
+        else:
+            self.loop.call_soon_threadsafe(self._leave)
+
+    def _leave(self) -> None:
+        if self._watcher is not None:
+            self._watcher.stop()
+        if not self.loop.is_closed():
+            self._set_timer(None)
+            if self._descriptor >= 0:
+                self.loop.remove_reader(self._descriptor)
+
+    # -- What the stack calls --------------------------------------------------------------------------------------
+
+    def kick(self) -> None:
+        if self._attention[0] and not self._scheduled and not (self.serving and self._is_own_thread()):
+            self._ask()
+
+    def kick_timer(self) -> None:
+        if not self._scheduled and not (self.serving and self._is_own_thread()):
+            self._ask()
+
+    def wait(self, lock: threading.Lock, deadline: float | None) -> bool:
+        if self._is_own_thread():
+            raise RuntimeError("cannot block in the thread of the event loop that drives the stack")
+        left = -1 if deadline is None else max(0.0, deadline - self.stack.time())
+        return lock.acquire(timeout=left)
+
+    def _is_own_thread(self) -> bool:
+        return threading.get_ident() == self._thread
+
+    # -- What the loop calls ---------------------------------------------------------------------------------------
+
+    def _ask(self) -> None:
+        """One more turn, soon."""
+        self._scheduled = True
+        call = self.loop.call_soon if self._is_own_thread() else self.loop.call_soon_threadsafe
+        try:
+            call(self._serve_if_asked, context=self._context)
+        except RuntimeError:
+            if not self.loop.is_closed():
+                raise
+            self.stop()
+
+    def _serve_if_asked(self) -> None:
+        if self._scheduled or self._watcher is not None:
+            self._serve()
+
+    def _woken(self) -> None:
+        lib.lwipy_wake_clear(self._core)
+        self._serve()
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._serve()
+
+    def _serve(self) -> None:
+        if self._stopped:
+            return
+        self._thread = threading.get_ident()
+        self._scheduled = False
+        self.serving = True
+        delay: float | None = 0.0
+        try:
+            delay = self.stack.poll()
+        except StackError as error:
+            if not self.stack.closed:
+                self._failed(error)
+        except Exception as error:
+            self._report(error, "a callback of the stack failed")
+        finally:
+            self.serving = False
+            if not self._stopped:
+                self._sleep(delay)
+
+    def _sleep(self, delay: float | None) -> None:
+        if delay is None:
+            self._set_timer(None)
+        elif delay <= 0:
+            self._ask()
+        else:
+            when = self.loop.time() + delay
+            if self._timer is None or self._timer.when() > when + SLACK:
+                self._set_timer(when)
+
+    def _set_timer(self, when: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if when is None else self.loop.call_at(when, self._ring, context=self._context)
+
+    def _report(self, error: Exception, message: str) -> None:
+        self.loop.call_exception_handler({"message": message, "exception": error, "stack": self.stack})
+
+    def _failed(self, error: StackError) -> None:
+        """lwIP is dead: everyone who waits shall hear of it, for no further event will come."""
+        self._report(error, "the stack has failed")
+        self.stop()
+        for endpoint in list(self.stack._endpoints.values()):
+            if endpoint.on_event is not None:
+                endpoint.on_event(Event.FAILED | Event.READABLE | Event.WRITABLE)
+
+
+class Watcher:
+    """Sleeps in the core's wait in a thread, for a loop that cannot watch a descriptor."""
+
+    def __init__(self, core: Any, loop: asyncio.AbstractEventLoop, serve: Callable[[], None]) -> None:
+        self._core = core
+        self._loop = loop
+        self._serve = serve
+        self._stopping = False
+        self._served = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="lwipy-watcher", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            lib.lwipy_wait(self._core, -1)
+            if self._stopping:
+                return
+            # The attention word stays set until the loop has served; waiting before that would spin.
+            self._served.clear()
+            try:
+                self._loop.call_soon_threadsafe(self._relay)
+            except RuntimeError:
+                return
+            self._served.wait()
+
+    def _relay(self) -> None:
+        try:
+            self._serve()
+        finally:
+            self._served.set()
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._served.set()
+        lib.lwipy_wake(self._core)
+        self._thread.join()
+
+
+# -- Who drives ------------------------------------------------------------------------------------------------------
+
+
+def can_drive(stack: Stack, loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether the loop's timers and the stack's deadlines are of one clock."""
+    return stack._clock is None or stack._clock == loop.time
+
+
+@asynccontextmanager
+async def driving(stack: Stack) -> AsyncIterator[Stack]:
+    """Drives the stack in the running loop: ``async with driving(stack): ...``. May be nested, in one loop.
+
+    On leaving the stack is given back, open: what it still had to send waits for whoever drives it next.
+    RuntimeError when a thread or another loop drives it; ValueError when its clock is not the loop's.
+    """
+    loop = asyncio.get_running_loop()
+    driver = stack._driver
+    if isinstance(driver, LoopDriver) and driver.loop.is_closed():
+        driver.stop()
+    elif isinstance(driver, LoopDriver) and driver.loop is loop:
+        driver.uses += 1
+    elif type(driver) is not Driver:
+        raise RuntimeError(f"the stack is driven already, by {driver!r}")
+    if stack._driver is not driver or not isinstance(driver, LoopDriver):
+        driver = LoopDriver(stack, loop)
+        driver.start()
+    try:
+        yield stack
+    finally:
+        driver.uses -= 1
+        if driver.uses == 0:
+            driver.stop()
+
+
+def ensure_driven(stack: Stack) -> None:
+    """Has the running loop drive the stack, until one of them is closed, unless something drives it already.
+
+    A stack with a clock of its own is left to its owner's poll().
+    """
+    loop = asyncio.get_running_loop()
+    driver = stack._driver
+    if isinstance(driver, LoopDriver) and driver.loop.is_closed():
+        driver.stop()
+    if type(stack._driver) is Driver and can_drive(stack, loop):
+        LoopDriver(stack, loop).start()
+
+
+def deliver(endpoint: Endpoint, loop: asyncio.AbstractEventLoop, handler: Callable[[Event], object]) -> None:
+    """Has an endpoint's events handled in the loop's thread, in a copy of the present context, whoever drives.
+
+    At once where the loop itself drives the stack; by way of the loop's queue where a thread does, or another loop.
+    """
+    stack = endpoint.stack
+    context = contextvars.copy_context()
+
+    def on_event(event: Event) -> None:
+        driver = stack._driver
+        if isinstance(driver, LoopDriver) and driver.serving and driver.loop is loop and not stack.closed:
+            context.run(handler, event)
+            return
+        try:
+            loop.call_soon_threadsafe(handler, event, context=context)
+        except RuntimeError:
+            if not loop.is_closed():
+                raise
+            endpoint.close()  # nobody is left who could
+
+    endpoint.on_event = on_event

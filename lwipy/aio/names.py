@@ -1,0 +1,67 @@
+"""Names to addresses, without blocking the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING, TypeAlias
+
+from lwipy.aio.addresses import SocketAddress
+from lwipy.aio.driver import ensure_driven
+from lwipy.blocking import functions
+from lwipy.endpoints import Lookup
+from lwipy.endpoints.resolver import local_answer
+
+if TYPE_CHECKING:
+    from lwipy.stack import Stack
+
+AddressInfo: TypeAlias = tuple[socket.AddressFamily, socket.SocketKind, int, str, SocketAddress]
+
+
+async def getaddrinfo(
+    stack: Stack,
+    host: str | bytes | None,
+    port: int | str | bytes | None,
+    *,
+    family: int = 0,
+    type: int = 0,
+    proto: int = 0,
+    flags: int = 0,
+) -> list[AddressInfo]:
+    """As loop.getaddrinfo, by the stack's own names: numbers, the hosts table, lwIP's DNS client.
+
+    socket.gaierror when the name has no address in the wanted family, or nobody could be asked.
+    """
+    ensure_driven(stack)
+    name = host.decode() if isinstance(host, bytes) else host
+    if not name or local_answer(stack, name) is not None or flags & socket.AI_NUMERICHOST:
+        return functions.getaddrinfo(stack, name, port, family, type, proto, flags)
+    if stack.use_host_resolver:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(None, functions.getaddrinfo, stack, name, port, family, type, proto, flags)
+    found: list[AddressInfo] = []
+    for address in await _ask(stack, name, family):
+        found += functions.getaddrinfo(stack, address, port, family, type, proto)
+    if not found:
+        raise socket.gaierror(socket.EAI_NONAME, f"Name or service not known: {name!r}")
+    if flags & socket.AI_CANONNAME:
+        found = [(*entry[:3], name, entry[4]) for entry in found]
+    return found
+
+
+async def _ask(stack: Stack, name: str, family: int) -> list[str]:
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[list[str]] = loop.create_future()
+
+    def settle(addresses: list[str]) -> None:
+        if not answer.done():
+            answer.set_result(addresses)
+
+    def done(addresses: list[str]) -> None:
+        loop.call_soon_threadsafe(settle, addresses)
+
+    lookup = Lookup(stack, name, functions._families(stack, family), done)
+    try:
+        return await answer
+    finally:
+        lookup.cancel()

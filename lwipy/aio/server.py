@@ -1,0 +1,228 @@
+"""Servers: listening endpoints whose connections get a protocol each."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import functools
+import os
+import socket
+import ssl as ssl_module
+import weakref
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from lwipy.aio.addresses import SocketAddress, from_socket
+from lwipy.aio.driver import deliver, ensure_driven
+from lwipy.aio.names import getaddrinfo
+from lwipy.aio.standin import TransportSocket
+from lwipy.aio.tls import TlsSettings
+from lwipy.endpoints import Event, Option, TcpEndpoint
+
+if TYPE_CHECKING:
+    from lwipy.aio.transport import StreamTransport
+    from lwipy.stack import Stack
+
+
+class Server(asyncio.AbstractServer):
+    """As :class:`asyncio.Server` (of Python 3.12.1 and later, where wait_closed() waits for the connections)."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        listeners: list[TcpEndpoint],
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        tls: TlsSettings,
+        backlog: int,
+    ) -> None:
+        self._loop = loop
+        self._listeners = listeners
+        self._protocol_factory = protocol_factory
+        self._tls = tls
+        self._backlog = backlog
+        self._clients: weakref.WeakSet[StreamTransport] = weakref.WeakSet()
+        self._serving = False
+        self._closed = False
+        self._ended: asyncio.Future[None] = loop.create_future()
+        self._forever: asyncio.Future[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<lwipy.aio.Server sockets={self.sockets!r}>"
+
+    @property
+    def sockets(self) -> tuple[TransportSocket, ...]:
+        """Stand-ins for the listening sockets; none once closed."""
+        return tuple(TransportSocket(listener, listening=True) for listener in self._listeners)
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        return self._loop
+
+    def is_serving(self) -> bool:
+        return self._serving
+
+    # -- Connections -------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        if self._serving:
+            return
+        if self._closed:
+            raise RuntimeError(f"server {self!r} is closed")
+        self._serving = True
+        for listener in self._listeners:
+            listener.listen(self._backlog)
+            deliver(listener, self._loop, functools.partial(self._accept, listener))
+            # Told of what came between listen() and deliver().
+            self._loop.call_soon(self._accept, listener)
+
+    def _accept(self, listener: TcpEndpoint, _: Event | None = None) -> None:
+        if listener.closed:
+            self.close()
+            return
+        while not listener.closed:
+            try:
+                endpoint = listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._report("Accept failed", error)
+                return
+            self._serve(endpoint)
+
+    def _serve(self, endpoint: TcpEndpoint) -> None:
+        try:
+            self._tls.transport(endpoint, self._protocol_factory(), server=self)
+        except Exception as error:
+            endpoint.abort()
+            self._report("Error on transport creation for incoming connection", error)
+
+    def _report(self, message: str, error: Exception) -> None:
+        self._loop.call_exception_handler({"message": message, "exception": error, "server": self})
+
+    def _attach(self, transport: StreamTransport) -> None:
+        self._clients.add(transport)
+
+    def _detach(self, transport: StreamTransport) -> None:
+        self._clients.discard(transport)
+        self._check_end()
+
+    # -- The end -----------------------------------------------------------------------------------
+
+    def _check_end(self) -> None:
+        if self._closed and not self._clients and not self._ended.done():
+            self._ended.set_result(None)
+
+    def close(self) -> None:
+        """Accepts no more: connections that wait to be accepted are reset, those that have a protocol go on."""
+        if self._closed:
+            return
+        self._closed, self._serving = True, False
+        listeners, self._listeners = self._listeners, []
+        for listener in listeners:
+            listener.close()
+        if self._forever is not None and not self._forever.done():
+            self._forever.cancel()
+        self._check_end()
+
+    def close_clients(self) -> None:
+        """Closes every connection, after what was written to it."""
+        for transport in list(self._clients):
+            transport.close()
+
+    def abort_clients(self) -> None:
+        """Resets every connection."""
+        for transport in list(self._clients):
+            transport.abort()
+
+    async def wait_closed(self) -> None:
+        """Waits until the server is closed and its last connection has ended."""
+        await asyncio.shield(self._ended)
+
+    async def start_serving(self) -> None:
+        self._listen()
+        await asyncio.sleep(0)
+
+    async def serve_forever(self) -> None:
+        """Serves until cancelled or closed; CancelledError then."""
+        if self._forever is not None:
+            raise RuntimeError(f"server {self!r} is already being awaited on serve_forever()")
+        if self._closed:
+            raise RuntimeError(f"server {self!r} is closed")
+        self._listen()
+        self._forever = self._loop.create_future()
+        try:
+            await self._forever
+        except asyncio.CancelledError:
+            self.close()
+            await self.wait_closed()
+            raise
+        finally:
+            self._forever = None
+
+
+async def create_server(
+    stack: Stack,
+    protocol_factory: Callable[[], asyncio.BaseProtocol],
+    host: str | Iterable[str] | None = None,
+    port: int | str | None = None,
+    *,
+    family: int = socket.AF_UNSPEC,
+    flags: int = socket.AI_PASSIVE,
+    backlog: int = 100,
+    ssl: ssl_module.SSLContext | None = None,
+    reuse_address: bool | None = None,
+    reuse_port: bool | None = None,
+    keep_alive: bool | None = None,
+    ssl_handshake_timeout: float | None = None,
+    ssl_shutdown_timeout: float | None = None,
+    start_serving: bool = True,
+) -> Server:
+    """As loop.create_server, on a stack; driven by the running loop if nothing drives it yet.
+
+    Without `host` on every address of both families; `port` 0 takes a free one, the same for all addresses.
+    `reuse_address` is on unless set to False. OSError EADDRINUSE, EADDRNOTAVAIL, naming the address.
+    """
+    if isinstance(ssl, bool):
+        raise TypeError("ssl argument must be an SSLContext or None")
+    if reuse_port:
+        raise ValueError("reuse_port is not supported: a stack's connections are not shared between processes")
+    tls = TlsSettings(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+    ensure_driven(stack)
+    hosts: Iterable[str | None] = [host or None] if isinstance(host, str) or host is None else host
+    addresses: dict[SocketAddress, None] = {}
+    for name in hosts:
+        infos = await getaddrinfo(stack, name, port, family=family, type=socket.SOCK_STREAM, flags=flags)
+        addresses.update((info[4], None) for info in infos)
+    with contextlib.ExitStack() as undo:
+        listeners: list[TcpEndpoint] = []
+        for address in addresses:
+            listener = _bind(stack, address, listeners, reuse_address is not False)
+            undo.callback(listener.close)
+            if keep_alive:
+                listener.set_option(Option.KEEPALIVE, 1)
+            listeners.append(listener)
+        server = Server(asyncio.get_running_loop(), listeners, protocol_factory, tls, backlog)
+        if start_serving:
+            server._listen()
+        undo.pop_all()
+    if start_serving:
+        try:
+            await asyncio.sleep(0)
+        except BaseException:
+            server.close()
+            raise
+    return server
+
+
+def _bind(stack: Stack, address: SocketAddress, earlier: list[TcpEndpoint], reuse: bool) -> TcpEndpoint:
+    version, (host, port) = from_socket(address)
+    if port == 0 and earlier:
+        port = earlier[0].address[1]
+    listener = stack.tcp(version)
+    try:
+        listener.bind((host, port), reuse=reuse)
+    except OSError as error:
+        listener.close()
+        reason = os.strerror(error.errno or errno.EINVAL).lower()
+        raise OSError(error.errno, f"error while attempting to bind on address {address!r}: {reason}") from None
+    return listener

@@ -1,0 +1,107 @@
+"""What stands in for the socket where asyncio hands one out: ``get_extra_info("socket")`` and ``server.sockets``.
+
+It has the surface of asyncio.trsock.TransportSocket: addresses and options, and nothing that would disturb the
+transport. It is no descriptor: :meth:`TransportSocket.fileno` is -1.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import TYPE_CHECKING, Any, NoReturn, cast
+
+from lwipy.aio.addresses import FAMILIES, SocketAddress, to_socket
+from lwipy.blocking import options
+from lwipy.endpoints import Option, TcpEndpoint, UdpEndpoint
+from lwipy.endpoints.base import Buffer
+
+if TYPE_CHECKING:
+    from lwipy.blocking import Socket
+
+
+class TransportSocket:
+    """Asks and sets a transport's endpoint. After the transport has ended: OSError EBADF."""
+
+    def __init__(self, endpoint: TcpEndpoint | UdpEndpoint, *, listening: bool = False) -> None:
+        self._endpoint = endpoint
+        self._stack = endpoint.stack
+        self._listening = listening
+        self._linger: int | None = None
+        self._v6only = endpoint.family == 6
+        self.family = FAMILIES[endpoint.family]
+        stream = isinstance(endpoint, TcpEndpoint)
+        self.type = socket.SOCK_STREAM if stream else socket.SOCK_DGRAM
+        self.proto = socket.IPPROTO_TCP if stream else socket.IPPROTO_UDP
+
+    def __repr__(self) -> str:
+        state = "closed" if self._endpoint.closed else f"laddr={self.getsockname()}"
+        return f"<lwipy.TransportSocket {self.family.name}, {self.type.name}, {state}>"
+
+    def __getstate__(self) -> NoReturn:
+        raise TypeError(f"cannot pickle {type(self).__name__!r} object")
+
+    # -- Addresses ---------------------------------------------------------------------------------
+
+    def getsockname(self) -> SocketAddress:
+        return to_socket(self._endpoint.address, self._endpoint.family)
+
+    def getpeername(self) -> SocketAddress:
+        peer = self._endpoint.peer
+        if peer is None:
+            raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+        return to_socket(peer, self._endpoint.family)
+
+    # -- Options: as the blocking sockets have them ------------------------------------------------
+
+    def getsockopt(self, level: int, name: int, length: int = 0) -> int | bytes:
+        return options.get_option(cast("Socket", self), level, name, length)
+
+    def setsockopt(self, level: int, name: int, value: int | Buffer | None, length: int | None = None) -> None:
+        plain = value if isinstance(value, int) or value is None else bytes(value)
+        options.set_option(cast("Socket", self), level, name, plain, length)
+
+    def _set_plain(self, option: Option, value: int) -> None:
+        self._endpoint.set_option(option, value)
+
+    def _set_v6only(self, on: bool) -> None:
+        """Transports and servers have one endpoint for each family."""
+        if self.family != socket.AF_INET6 or not on:
+            raise options.unsupported(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+
+    def _datagrams(self) -> UdpEndpoint:
+        if not isinstance(self._endpoint, UdpEndpoint):
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        return self._endpoint
+
+    @property
+    def resets(self) -> bool:
+        """Whether SO_LINGER asks for a reset instead of a goodbye."""
+        return self._linger == 0
+
+    # -- What a transport's socket is not for ------------------------------------------------------
+
+    def fileno(self) -> int:
+        return -1
+
+    def dup(self) -> NoReturn:
+        raise OSError(errno.EOPNOTSUPP, "a stack's socket is no descriptor and cannot be duplicated")
+
+    def get_inheritable(self) -> bool:
+        return False
+
+    def shutdown(self, how: int) -> None:
+        if not isinstance(self._endpoint, TcpEndpoint):
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        self._endpoint.shutdown(read=how != socket.SHUT_WR, write=how != socket.SHUT_RD)
+
+    def gettimeout(self) -> float:
+        return 0
+
+    def settimeout(self, value: Any) -> None:
+        if value != 0:
+            raise ValueError("settimeout(): only 0 timeout is allowed on transport sockets")
+
+    def setblocking(self, flag: bool) -> None:
+        if flag:
+            raise ValueError("setblocking(): transport sockets cannot be blocking")

@@ -1,0 +1,381 @@
+"""The stream transport: an asyncio protocol on one TCP endpoint.
+
+Theory of operation. The endpoint says once that it is readable or writable, and again only after an operation had to
+wait. So a readable transport reads until the endpoint has nothing more, in large chunks, and `_readable` remembers
+that it stopped early (paused, or took its share of the turn). Writes go to the endpoint at once; what does not fit
+waits in `_buffer` until the endpoint is writable.
+
+Invariants:
+
+1. The order is connection_made, data and eof_received, connection_lost; the last exactly once (`_conn_lost`).
+2. Protocol callbacks run in the loop's thread, in the context that the transport was made in, never inside write()
+   or resume_reading() (flow control's pause_writing excepted, as in asyncio).
+3. `_buffer` holds bytes that nobody can change, `_buffered` their number; while it is not empty a writable event comes.
+4. The endpoint is released when connection_lost has been called, or at once by abort().
+5. What arrived before an error or an end is delivered before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import warnings
+import weakref
+from asyncio import constants, protocols, transports
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from lwipy._native import WOULD_BLOCK, ffi, lib
+from lwipy.aio.addresses import to_socket
+from lwipy.aio.driver import deliver
+from lwipy.aio.standin import TransportSocket
+from lwipy.endpoints import Event, Option, TcpEndpoint
+from lwipy.endpoints.base import Buffer
+from lwipy.errors import StackClosedError
+
+if TYPE_CHECKING:
+    from lwipy.aio.server import Server
+
+#: The most that one data_received() gets, bytes.
+CHUNK: Final = 256 * 1024
+#: Chunks that one transport reads before the others have their turn.
+SHARE: Final = 8
+_READABLE: Final = int(Event.READABLE)
+_WRITABLE: Final = int(Event.WRITABLE)
+_FAILED: Final = int(Event.FAILED)
+_log: Final = logging.getLogger("lwipy.aio")
+_chunks: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = weakref.WeakKeyDictionary()
+
+
+def _chunk_of(loop: asyncio.AbstractEventLoop) -> Any:
+    """A loop's one receive buffer: what lands there is copied out before anything else runs."""
+    if loop not in _chunks:
+        _chunks[loop] = ffi.new("char[]", CHUNK)
+    return _chunks[loop]
+
+
+class StreamTransport(transports._FlowControlMixin):
+    """An :class:`asyncio.Transport` over a connected endpoint, which it owns from now on."""
+
+    _start_tls_compatible = True
+    _sendfile_compatible = constants._SendfileMode.FALLBACK
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        endpoint: TcpEndpoint,
+        protocol: asyncio.BaseProtocol,
+        *,
+        waiter: asyncio.Future[None] | None = None,
+        server: Server | None = None,
+    ) -> None:
+        self._endpoint = endpoint
+        self._released = False
+        self._socket = TransportSocket(endpoint)
+        peer = endpoint.peer
+        extra: dict[str, Any] = {"socket": self._socket, "sockname": self._socket.getsockname()}
+        extra["peername"] = None if peer is None else to_socket(peer, endpoint.family)
+        super().__init__(extra, loop)
+        self._loop: asyncio.AbstractEventLoop = loop
+        self._chunk = _chunk_of(loop)
+        self._buffer: deque[memoryview] = deque()
+        self._buffered = 0
+        self._conn_lost = 0
+        self._closing = self._reset = self._eof = self._eof_received = False
+        self._paused = self._reading_asked = False
+        self._readable = True
+        self._started = False
+        self._server = server
+        self.set_protocol(protocol)
+        endpoint.set_option(Option.NODELAY, 1)
+        deliver(endpoint, loop, self._happened)
+        if server is not None:
+            server._attach(self)
+        loop.call_soon(self._protocol.connection_made, self)
+        loop.call_soon(self._start, waiter)
+
+    def _start(self, waiter: asyncio.Future[None] | None) -> None:
+        self._started = True
+        self._ask_to_read()
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._released else "closing" if self._closing else "open"
+        return f"<{type(self).__name__} {state} {self._extra.get('peername')} write buffer {self._buffered}>"  # type: ignore[attr-defined]
+
+    def __del__(self) -> None:
+        if not getattr(self, "_released", True):
+            warnings.warn(f"unclosed transport {self!r}", ResourceWarning, stacklevel=2, source=self)
+            self._endpoint.abort()
+
+    # -- The protocol --------------------------------------------------------------------------------------------------
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._protocol: Any = protocol
+        self._read_once = (
+            self._read_into_protocol if isinstance(protocol, protocols.BufferedProtocol) else self._read_chunk
+        )
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self._protocol  # type: ignore[no-any-return]
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    # -- Events --------------------------------------------------------------------------------------------------------
+
+    def _happened(self, event: Event) -> None:
+        if self._conn_lost:
+            return
+        if self._endpoint.stack.closed:
+            self._force_close(StackClosedError())
+            return
+        bits = int(event)  # an IntFlag's own & costs a microsecond
+        if bits & _WRITABLE and self._buffer:
+            self._flush()
+        if bits & _READABLE:
+            self._readable = True
+            self._read()
+        if bits & _FAILED and self._eof_received and not self._conn_lost:
+            error = self._endpoint.take_error()
+            if error is not None:
+                self._fatal_error(error, "Fatal error on stream transport")
+
+    # -- Reading -------------------------------------------------------------------------------------------------------
+
+    def is_reading(self) -> bool:
+        return not self._closing and not self._paused
+
+    def pause_reading(self) -> None:
+        self._paused = True
+
+    def resume_reading(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._ask_to_read()
+
+    def _ask_to_read(self) -> None:
+        """Reads in the loop's next turn, if there may be something and nobody asked yet."""
+        if self._readable and not self._reading_asked and not self._closing:
+            self._reading_asked = True
+            self._loop.call_soon(self._read_as_asked)
+
+    def _read_as_asked(self) -> None:
+        self._reading_asked = False
+        self._read()
+
+    def _read(self) -> None:
+        for _ in range(SHARE):
+            if not self._readable or self._paused or self._closing or self._eof_received or not self._started:
+                return
+            self._read_once()
+        self._ask_to_read()
+
+    def _receive(self, buffer: Any, size: int) -> int:
+        """Bytes received, 0 at the end of the stream, -1 when nothing waits (and an event will come)."""
+        endpoint = self._endpoint
+        stack = endpoint.stack
+        received: int = lib.lwipy_tcp_recv(stack._core, endpoint._handle, buffer, size, 0)
+        if received == WOULD_BLOCK:
+            self._readable = False
+            return -1
+        stack._after()
+        return endpoint._check(received)
+
+    def _read_chunk(self) -> None:
+        try:
+            size = self._receive(self._chunk, CHUNK)
+        except OSError as error:
+            self._fatal_error(error, "Fatal read error on stream transport")
+            return
+        if size == 0:
+            self._end_of_stream()
+        elif size > 0:
+            data = ffi.buffer(self._chunk, size)[:]
+            self._tell("data_received", data)
+
+    def _read_into_protocol(self) -> None:
+        try:
+            buffer = self._protocol.get_buffer(-1)
+            if not len(buffer):
+                raise RuntimeError("get_buffer() returned an empty buffer")
+            target = ffi.from_buffer(buffer, require_writable=True)
+        except Exception as error:
+            self._fatal_error(error, "Fatal error: protocol.get_buffer() call failed.")
+            return
+        try:
+            size = self._receive(target, len(target))
+        except OSError as error:
+            self._fatal_error(error, "Fatal read error on stream transport")
+            return
+        finally:
+            ffi.release(target)
+        if size == 0:
+            self._end_of_stream()
+        elif size > 0:
+            self._tell("buffer_updated", size)
+
+    def _end_of_stream(self) -> None:
+        self._eof_received = True
+        if not self._tell("eof_received") and not self._closing:
+            self.close()
+
+    def _tell(self, name: str, *arguments: object) -> object:
+        """Calls the protocol; what it raises ends the connection. The answer; True for a failed call."""
+        try:
+            return getattr(self._protocol, name)(*arguments)
+        except Exception as error:
+            self._fatal_error(error, f"Fatal error: protocol.{name}() call failed.")
+            return True
+
+    # -- Writing -------------------------------------------------------------------------------------------------------
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that the endpoint has not taken yet."""
+        return self._buffered
+
+    def write(self, data: Buffer) -> None:
+        """Sends what fits now, keeps the rest of a C-contiguous bytes-like object. RuntimeError after write_eof()."""
+        if self._eof:
+            raise RuntimeError("Cannot call write() after write_eof()")
+        view = memoryview(data).cast("B") if not isinstance(data, bytes) else data
+        if not view:
+            return
+        if self._conn_lost:
+            if self._conn_lost >= constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES:
+                _log.warning("%r: write() on a lost connection", self)
+            self._conn_lost += 1
+            return
+        sent = 0
+        if not self._buffer:
+            try:
+                sent = self._send(view)
+            except OSError as error:
+                self._fatal_error(error, "Fatal write error on stream transport")
+                return
+            if sent == len(view):
+                return
+        rest = memoryview(view)[sent:]
+        self._buffer.append(rest if isinstance(data, bytes) else memoryview(bytes(rest)))
+        self._buffered += len(rest)
+        self._maybe_pause_protocol()  # type: ignore[attr-defined]
+
+    def writelines(self, list_of_data: Any) -> None:
+        """As one write() of all."""
+        self.write(b"".join(list_of_data))
+
+    def _send(self, data: Buffer) -> int:
+        """How many bytes the endpoint took; if not all, it will say when it is writable again."""
+        endpoint = self._endpoint
+        stack = endpoint.stack
+        sent: int = lib.lwipy_tcp_send(stack._core, endpoint._handle, ffi.from_buffer(data), len(data))
+        stack._after()
+        return 0 if sent == WOULD_BLOCK else endpoint._check(sent)
+
+    def _flush(self) -> None:
+        while self._buffer:
+            block = self._next_block()
+            try:
+                sent = self._send(block)
+            except OSError as error:
+                self._fatal_error(error, "Fatal write error on stream transport")
+                return
+            self._buffered -= sent
+            if sent < len(block):
+                self._buffer.appendleft(block[sent:])
+                break
+        self._maybe_resume_protocol()  # type: ignore[attr-defined]
+        if self._buffer or self._conn_lost:
+            return
+        if self._closing:
+            self._lose(None)
+        elif self._eof:
+            self._half_close()
+
+    def _next_block(self) -> memoryview:
+        """The first of the buffer, with the small ones behind it in one piece."""
+        block = self._buffer.popleft()
+        if not self._buffer or len(block) >= CHUNK:
+            return block
+        parts, size = [block], len(block)
+        while self._buffer and size + len(self._buffer[0]) <= CHUNK:
+            parts.append(self._buffer.popleft())
+            size += len(parts[-1])
+        return memoryview(b"".join(parts)) if len(parts) > 1 else block
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        """Half-closes behind what was written."""
+        if self._closing or self._eof:
+            return
+        self._eof = True
+        if not self._buffer:
+            self._half_close()
+
+    def _half_close(self) -> None:
+        try:
+            self._endpoint.shutdown(write=True)
+        except OSError as error:
+            # The connection is gone; reading tells the protocol how.
+            _log.debug("%r: write_eof() on a lost connection: %s", self, error)
+
+    # -- The end -------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Reads no more, sends what was written, then ends the connection in order."""
+        if self._closing:
+            return
+        self._closing = True
+        if not self._buffer:
+            self._lose(None)
+
+    def abort(self) -> None:
+        """Ends the connection with a reset; what was not sent is lost."""
+        self._force_close(None)
+
+    def _fatal_error(self, error: Exception, message: str) -> None:
+        if isinstance(error, OSError):
+            _log.debug("%r: %s: %s", self, message, error)
+        else:
+            self._loop.call_exception_handler(
+                {"message": message, "exception": error, "transport": self, "protocol": self._protocol}
+            )
+        self._force_close(error)
+
+    def _force_close(self, error: BaseException | None) -> None:
+        """Ends now: with a reset where there is no error to tell, as what was sent must not look complete."""
+        if self._released:
+            return
+        if error is None:
+            self._reset = True
+            self._endpoint.abort()
+        if self._conn_lost:
+            return
+        self._buffer.clear()
+        self._buffered = 0
+        self._closing = True
+        self._lose(error)
+
+    def _lose(self, error: BaseException | None) -> None:
+        self._conn_lost += 1
+        self._loop.call_soon(self._tell_lost, error)
+
+    def _tell_lost(self, error: BaseException | None) -> None:
+        try:
+            self._protocol.connection_lost(error)
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        self._released = True
+        if self._socket.resets:
+            self._endpoint.abort()
+        else:
+            self._endpoint.close()
+        self._protocol = None
+        server, self._server = self._server, None
+        if server is not None:
+            server._detach(self)
