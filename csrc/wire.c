@@ -34,8 +34,12 @@ lwipy_wire_transmit(struct lwipy_nic *nic, const struct pbuf *p)
   struct lwipy_wire *wire = nic->wire;
   int to = 1 - nic->wire_side, result = -1;
   lwipy_mutex_lock(&wire->mutex);
-  if (wire->core[to] != NULL && (result = lwipy_fifo_put(&wire->queue[to], p)) == 0) {
-    lwipy_notify(wire->core[to], LWIPY_HAS_INPUT);
+  if (wire->core[to] != NULL) {
+    int first = wire->queue[to].used == 0;      /* for the rest the other side has been told */
+    result = lwipy_fifo_put(&wire->queue[to], p);
+    if (first && result == 0) {
+      lwipy_notify(wire->core[to], LWIPY_HAS_INPUT);
+    }
   }
   lwipy_mutex_unlock(&wire->mutex);
   return result;
