@@ -4,6 +4,8 @@ import email.utils
 import json
 import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -303,3 +305,11 @@ class TestArguments:
         arguments: dict[str, Any] = {limit: -1}
         with pytest.raises(ValueError, match=f"{limit} is -1"):
             share.application(tmp_path, **arguments)
+
+
+def test_without_aiohttp_the_import_names_the_extra() -> None:
+    program = "import sys; sys.modules['aiohttp'] = None; import lwipy.services.share"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert "ImportError" in run.stderr.splitlines()[-1]
+    assert "pip install lwipy[share]" in run.stderr.splitlines()[-1]

@@ -173,7 +173,7 @@ class TestLinks:
         swapper = threading.Thread(target=swap)
         swapper.start()
         try:
-            for _ in range(300):
+            for _ in range(150):
                 for target in ("/file", "/dir/secret"):
                     answer = writing.get(target)
                     assert answer.status in (200, 403, 404)
