@@ -1,5 +1,7 @@
 """The events of a share: what a program shows while files move."""
 
+from __future__ import annotations
+
 import asyncio
 import itertools
 import logging
