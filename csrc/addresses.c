@@ -14,6 +14,7 @@
 #include "lwip/nd6.h"
 #include "lwip/priv/nd6_priv.h"
 #include "lwip/prot/dhcp.h"
+#include "lwip/prot/ethernet.h"
 #include "hooks.h"
 
 /* ---- Between Python's form and lwIP's ---------------------------------------------------------------------------- */
@@ -132,7 +133,7 @@ lwipy_route6(const ip6_addr_t *source, const ip6_addr_t *destination)
         continue;
       }
       owns_source |= source != NULL && ip6_addr_zoneless_eq(source, netif_ip6_addr(netif, i));
-      if (i > 0 && nic->prefix6[i] > best_prefix &&
+      if (i > 0 && nic->prefix6[i] != 0 && nic->prefix6[i] > best_prefix &&
           prefix_matches(destination, netif_ip6_addr(netif, i), nic->prefix6[i])) {
         best = netif;
         best_prefix = nic->prefix6[i];
@@ -154,7 +155,7 @@ lwipy_gateway6(struct netif *netif, const ip6_addr_t *destination)
     return NULL;
   }
   for (i = 1; i < LWIP_IPV6_NUM_ADDRESSES; i++) {
-    if (ip6_addr_isvalid(netif_ip6_addr_state(netif, i)) &&
+    if (nic->prefix6[i] != 0 && ip6_addr_isvalid(netif_ip6_addr_state(netif, i)) &&
         prefix_matches(destination, netif_ip6_addr(netif, i), nic->prefix6[i])) {
       return destination;
     }
@@ -164,6 +165,13 @@ lwipy_gateway6(struct netif *netif, const ip6_addr_t *destination)
 
 /* ---- Settings -------------------------------------------------------------------------------------------------------- */
 
+/* lwIP's packet lengths have 16 bits, and the Ethernet header must fit in as well. */
+int
+lwipy_mtu_for(int layer, int mtu)
+{
+  return layer == LWIPY_L2 ? LWIP_MIN(mtu, 0xffff - SIZEOF_ETH_HDR) : mtu;
+}
+
 int
 core_netif_set_mtu(int number, int mtu)
 {
@@ -171,7 +179,7 @@ core_netif_set_mtu(int number, int mtu)
   if (nic == NULL) {
     return LWIPY_ENODEV;
   }
-  nic->netif.mtu = nic->netif.mtu6 = (u16_t)mtu;
+  nic->netif.mtu = nic->netif.mtu6 = (u16_t)lwipy_mtu_for(nic->layer, mtu);
   nd6_clear_destination_cache();
   return 0;
 }
@@ -272,6 +280,19 @@ core_netif_add_ipv6(int number, const lwipy_address *address, int prefix)
   return 0;
 }
 
+/* A router that announces the prefix of an address given by the user has no say in how long that one lives. */
+void
+lwipy_keep_addresses(struct lwipy_nic *nic)
+{
+  int i;
+  for (i = 1; i < LWIP_IPV6_NUM_ADDRESSES; i++) {
+    if (nic->prefix6[i] != 0 && !ip6_addr_isinvalid(netif_ip6_addr_state(&nic->netif, i))) {
+      netif_ip6_addr_set_valid_life(&nic->netif, i, IP6_ADDR_LIFE_INFINITE);
+      netif_ip6_addr_set_pref_life(&nic->netif, i, IP6_ADDR_LIFE_INFINITE);
+    }
+  }
+}
+
 int
 core_netif_remove_ipv6(int number, const lwipy_address *address)
 {
@@ -285,6 +306,7 @@ core_netif_remove_ipv6(int number, const lwipy_address *address)
     return LWIPY_EADDR;
   }
   netif_ip6_addr_set_state(&nic->netif, slot, IP6_ADDR_INVALID);
+  nic->prefix6[slot] = 0;
   nd6_clear_destination_cache();
   return 0;
 }

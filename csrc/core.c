@@ -134,10 +134,15 @@ core_get_statistics(lwipy_statistics *out)
   out->frag_rx = lwip_stats.ip_frag.recv + lwip_stats.ip6_frag.recv;
   out->frag_drop = lwip_stats.ip_frag.drop + lwip_stats.ip6_frag.drop;
   out->guard_tcp_options = lwipy_guard_counters.tcp_options;
-  out->guard_nd_options = lwipy_guard_counters.nd_options;
-  out->guard_ip_header = lwipy_guard_counters.ip_header;
   out->guard_tcp_flags = lwipy_guard_counters.tcp_flags;
+  out->guard_tcp_window = lwipy_guard_counters.tcp_window;
+  out->guard_nd_options = lwipy_guard_counters.nd_options;
   out->guard_nd_fragment = lwipy_guard_counters.nd_fragment;
+  out->guard_nd_unasked = lwipy_guard_counters.nd_unasked;
+  out->guard_icmp = lwipy_guard_counters.icmp;
+  out->guard_ip_header = lwipy_guard_counters.ip_header;
+  out->guard_fragment = lwipy_guard_counters.fragment;
+  out->guard_source = lwipy_guard_counters.source;
   out->syn_backlog = lwipy_drops.syn_backlog;
   out->udp_queue_full = lwipy_drops.udp_queue_full;
   out->memory_used = lwipy_arena_used();

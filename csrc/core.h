@@ -100,10 +100,13 @@ void lwipy_address_from_ip(lwipy_address *out, const ip_addr_t *ip, u16_t port);
 int lwipy_address_to_ip(const lwipy_address *in, ip_addr_t *ip);
 
 /* ---- guard.c ------------------------------------------------------------------------------------------------ */
-struct lwipy_guard_counters { u64_t tcp_options, nd_options, ip_header, tcp_flags, nd_fragment; };
+struct lwipy_guard_counters {
+  u64_t tcp_options, tcp_flags, tcp_window, nd_options, nd_fragment, nd_unasked, icmp, ip_header, fragment, source;
+};
 extern struct lwipy_guard_counters lwipy_guard_counters;
-int lwipy_guard_ip(const u8_t *packet, size_t length);   /* 1: let it pass */
-int lwipy_guard_frame(const u8_t *frame, size_t length);
+/* How many bytes to give to lwIP; 0: drop it. */
+size_t lwipy_guard_ip(const struct netif *netif, const u8_t *packet, size_t length);
+size_t lwipy_guard_frame(const struct netif *netif, const u8_t *frame, size_t length);
 
 /* ---- tcp_hooks.c -------------------------------------------------------------------------------------------- */
 extern int lwipy_replay;      /* the frame just fed ended a TIME_WAIT and is to be fed again */

@@ -54,6 +54,7 @@
 #define LWIP_DHCP                       1
 #define LWIP_DHCP_DOES_ACD_CHECK        0   /* the lease's probe would delay every start by seconds */
 #define LWIP_ACD                        0
+#define DHCP_OPTIONS_LEN                152 /* 68 do not hold a host name of 63 characters; lwIP asserts it */
 #define LWIP_IP_ACCEPT_UDP_PORT(port)   ((port) == PP_NTOHS(67)) /* a DHCP server hears clients without address */
 
 /* --- IPv6 ------------------------------------------------------------------------------------------------- */

@@ -76,6 +76,7 @@ typedef struct {
 typedef struct {
   uint64_t rx_frames, rx_bytes, tx_frames, tx_bytes;
   uint64_t rx_malformed;       /* refused by the guard or too short or too long for the interface */
+  uint64_t rx_other;           /* to another station's MAC address */
   uint64_t rx_nomem;           /* no memory for the frame */
   uint64_t rx_down;            /* the interface or its link was down */
   uint64_t tx_full;            /* the queue of frames to the wire was full */
@@ -89,7 +90,9 @@ typedef struct {
   uint64_t ip4_rx, ip4_tx, ip4_drop, ip4_chkerr, ip4_lenerr, ip4_proterr;
   uint64_t ip6_rx, ip6_tx, ip6_drop, ip6_lenerr, ip6_proterr;
   uint64_t icmp_rx, icmp_tx, icmp_drop, arp_rx, arp_drop, nd6_rx, nd6_drop, frag_rx, frag_drop;
-  uint64_t guard_tcp_options, guard_nd_options, guard_ip_header, guard_tcp_flags, guard_nd_fragment;
+  /* Dropped before lwIP saw them (guard.c, tcp_hooks.c), by what was wrong. */
+  uint64_t guard_tcp_options, guard_tcp_flags, guard_tcp_window, guard_nd_options, guard_nd_fragment,
+           guard_nd_unasked, guard_icmp, guard_ip_header, guard_fragment, guard_source;
   uint64_t syn_backlog;        /* SYNs dropped because an accept queue was full */
   uint64_t udp_queue_full;     /* datagrams dropped because a socket's queue was full */
   uint64_t memory_used, memory_limit;

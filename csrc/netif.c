@@ -25,6 +25,8 @@
 #include "lwip/nd6.h"
 #include "lwip/priv/nd6_priv.h"
 
+#define MOST_NETIFS 255   /* lwIP looks for a free number until it finds one */
+
 static struct lwipy_nic *nics[256];
 
 struct lwipy_nic *
@@ -115,25 +117,44 @@ transmit_ip6(struct netif *netif, struct pbuf *p, const ip6_addr_t *to)
   return transmit(netif->state, p);
 }
 
-static int
+/* lwIP's lengths have 16 bits, and count the Ethernet header too. */
+#define LONGEST_FRAME 0xffff
+/* lwIP reads the ports of any UDP packet, though it may be a fragment's last byte. */
+#define LEAST_ROOM    96
+
+/* How many bytes of the frame lwIP is to have; 0 when it is dropped, and counted. */
+static size_t
 acceptable(struct lwipy_nic *nic, const u8_t *frame, size_t length)
 {
-  if (nic->layer == LWIPY_L2) {
-    return length > SIZEOF_ETH_HDR && length <= (size_t)nic->netif.mtu + SIZEOF_ETH_HDR + SIZEOF_VLAN_HDR &&
-           lwipy_guard_frame(frame, length);
+  struct netif *netif = &nic->netif;
+  size_t keep = 0;
+  if (nic->layer == LWIPY_L3) {
+    keep = length <= netif->mtu ? lwipy_guard_ip(netif, frame, length) : 0;
+  } else if (length > SIZEOF_ETH_HDR && length <= LONGEST_FRAME &&
+             length <= (size_t)netif->mtu + SIZEOF_ETH_HDR + SIZEOF_VLAN_HDR) {
+    if (!(frame[0] & 1) && memcmp(frame, netif->hwaddr, ETH_HWADDR_LEN) != 0) {
+      nic->count.rx_other++;
+      return 0;
+    }
+    keep = lwipy_guard_frame(netif, frame, length);
   }
-  return length > 0 && length <= nic->netif.mtu && lwipy_guard_ip(frame, length);
+  nic->count.rx_malformed += keep == 0;
+  return keep;
 }
 
 static void
 feed(struct lwipy_nic *nic, const u8_t *frame, size_t length)
 {
-  struct pbuf *p = pbuf_alloc(PBUF_RAW, (u16_t)length, PBUF_RAM);
+  struct pbuf *p = pbuf_alloc(PBUF_RAW, (u16_t)LWIP_MAX(length, LEAST_ROOM), PBUF_RAM);
   if (p == NULL) {
     nic->count.rx_nomem++;
     return;
   }
   memcpy(p->payload, frame, length);
+  if (length < LEAST_ROOM) {
+    memset((u8_t *)p->payload + length, 0, LEAST_ROOM - length);
+    pbuf_realloc(p, (u16_t)length);
+  }
   if (nic->netif.input(p, &nic->netif) != ERR_OK) {
     pbuf_free(p);
   }
@@ -148,14 +169,16 @@ lwipy_nic_input(struct lwipy_nic *nic, const u8_t *frame, size_t length)
     nic->count.rx_down++;
     return;
   }
-  if (!acceptable(nic, frame, length)) {
-    nic->count.rx_malformed++;
+  if ((length = acceptable(nic, frame, length)) == 0) {
     return;
   }
   lwipy_replay = 0;
   feed(nic, frame, length);
   if (lwipy_replay) {
     feed(nic, frame, length);
+  }
+  if (nic->netif.ip6_autoconfig_enabled) {
+    lwipy_keep_addresses(nic);
   }
 }
 
@@ -293,11 +316,17 @@ nic_init(struct netif *netif)
 int
 core_netif_add(int layer, const uint8_t *mac, int mtu)
 {
-  struct lwipy_nic *nic = mem_calloc(1, sizeof(*nic));
-  if (nic == NULL) {
+  struct lwipy_nic *nic;
+  struct netif *netif;
+  int count = 0;
+  NETIF_FOREACH(netif) {
+    count++;
+  }
+  if (count >= MOST_NETIFS || (nic = mem_calloc(1, sizeof(*nic))) == NULL) {
     return LWIPY_EMEM;
   }
   nic->layer = (u8_t)layer;
+  mtu = lwipy_mtu_for(layer, mtu);
   nic->netif.mtu = (u16_t)mtu;
   nic->netif.hwaddr_len = layer == LWIPY_L2 ? ETH_HWADDR_LEN : 0;
   if (layer == LWIPY_L2) {

@@ -13,7 +13,7 @@ struct lwipy_nic {
   struct netif netif;
   u8_t layer;                          /* LWIPY_L2 or LWIPY_L3 */
   u8_t deliver;                        /* somebody waits to be told of frames for the wire */
-  u8_t prefix6[LWIP_IPV6_NUM_ADDRESSES];
+  u8_t prefix6[LWIP_IPV6_NUM_ADDRESSES];   /* of the addresses the user gave; 0 for those from a router */
   ip6_addr_t gateway6;                 /* any: none */
   struct lwipy_fifo out;               /* frames that Python is to take */
   struct lwipy_wire *wire;             /* or the wire they go to */
@@ -25,6 +25,10 @@ struct lwipy_nic *lwipy_nic(int number);          /* NULL: no such interface */
 struct lwipy_nic *lwipy_nic_of(const struct netif *netif);   /* NULL for lwIP's loopback */
 void lwipy_nic_forget_hostname(struct lwipy_nic *nic);
 void lwipy_nic_input(struct lwipy_nic *nic, const u8_t *frame, size_t length);
+
+/* addresses.c */
+int lwipy_mtu_for(int layer, int mtu);            /* what lwIP can use of it */
+void lwipy_keep_addresses(struct lwipy_nic *nic); /* those the user gave, whatever a router said of them */
 
 /* wire.c */
 int lwipy_wire_transmit(struct lwipy_nic *nic, const struct pbuf *p);

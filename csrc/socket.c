@@ -181,9 +181,15 @@ set_flag(struct ip_pcb *pcb, u8_t flag, int value)
   return 0;
 }
 
+/* The choice between one family and both is made before the first address is. */
 static int
-set_v6only(struct ip_pcb *pcb, int value)
+set_v6only(struct lwipy_end *end, struct ip_pcb *pcb, int value)
 {
+  lwipy_address local, remote;
+  (is_tcp(end) ? lwipy_tcp_addresses : lwipy_dgram_addresses)(end, &local, &remote);
+  if (local.port != 0 || remote.family != 0) {
+    return LWIPY_EVAL;
+  }
   if (!IP_IS_V6_VAL(pcb->local_ip) && !IP_IS_ANY_TYPE_VAL(pcb->local_ip)) {
     return LWIPY_ENOTSUP;
   }
@@ -211,7 +217,7 @@ core_set_option(lwipy_handle handle, int option, int value)
       case LWIPY_OPT_TTL:       pcb->ttl = (u8_t)value; return 0;
       case LWIPY_OPT_TOS:       pcb->tos = (u8_t)value; return 0;
       case LWIPY_OPT_NETIF:     pcb->netif_idx = (u8_t)value; return 0;
-      case LWIPY_OPT_V6ONLY:    return set_v6only(pcb, value);
+      case LWIPY_OPT_V6ONLY:    return set_v6only(end, pcb, value);
       default: break;
     }
   }

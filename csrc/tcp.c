@@ -141,6 +141,9 @@ raise_initial_window(struct lwipy_tcp *tcp)
 {
   if (!tcp->started) {
     tcp->started = 1;
+    /* lwIP makes segments of half the greatest window seen, or of the full size when that is zero, and asserts that
+       this never gets less: a peer that begins with a closed window must not start at the full size. */
+    tcp->pcb->snd_wnd_max = LWIP_MAX(tcp->pcb->snd_wnd_max, 2 * LEAST_MSS);
     tcp->pcb->cwnd = LWIP_MAX(tcp->pcb->cwnd, (tcpwnd_size_t)tcp->pcb->mss * INITIAL_WINDOW);
   }
 }
@@ -218,7 +221,8 @@ on_accept(void *arg, struct tcp_pcb *pcb, err_t err)
       (tcp = lwipy_end_new(LWIPY_KIND_TCP, sizeof(*tcp))) == NULL) {
     return ERR_MEM;                /* lwIP resets the connection */
   }
-  tcp->rcvbuf = listener->rcvbuf;
+  /* What was announced in the handshake, though the listener's buffer may have been changed since. */
+  tcp->rcvbuf = (pcb->flags & TF_WND_SCALE) ? pcb->rcv_wnd : LWIP_MAX(listener->rcvbuf, pcb->rcv_wnd);
   tcp->sndbuf = listener->sndbuf;
   tcp->nodelay = listener->nodelay;
   tcp->keep_idle = listener->keep_idle;
@@ -364,6 +368,9 @@ lwipy_tcp_connect(struct lwipy_end *end, const ip_addr_t *ip, u16_t port)
   if (tcp->pcb->state != CLOSED) {
     return tcp->pcb->state == LISTEN ? LWIPY_EVAL : LWIPY_EISCONN;
   }
+  if (!IP_ADDR_PCB_VERSION_MATCH(tcp->pcb, ip)) {
+    return LWIPY_EARG;             /* bound to the other family */
+  }
   lwipy_timers_stir();
   use_window(tcp);
   result = tcp_connect(tcp->pcb, ip, port, on_connected);
@@ -433,6 +440,11 @@ core_tcp_accept(lwipy_handle handle, lwipy_handle *out)
   tcp->next = tcp->parent = NULL;
   tcp->last = &tcp->first;
   *out = tcp->end.handle;
+  /* Events of its time in the queue went to nobody: say again what waits. */
+  tcp->end.armed = LWIPY_READABLE | LWIPY_WRITABLE;
+  if (tcp->queue.bytes > 0 || tcp->got_fin || tcp->pcb == NULL) {
+    lwipy_signal(&tcp->end, LWIPY_READABLE | (tcp->error ? LWIPY_FAILED : 0) | (tcp->pcb == NULL ? LWIPY_CLOSED : 0));
+  }
   return 0;
 }
 

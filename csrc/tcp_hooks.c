@@ -1,9 +1,10 @@
 /*
  * Where the port looks at each TCP segment: on its way in, when lwIP has found the pcb, and on its way out.
  *
- * In:  malformed options are dropped before lwIP parses them (2.2.1 reads beyond them); a full accept queue drops the
- *      SYN, so that the peer tries again, as with any listener; a SYN for a connection in TIME_WAIT ends that state
- *      (RFC 1122 4.2.2.13), and its frame is fed once more; TCP_WND becomes the window of the socket at hand.
+ * In:  what would make lwIP read beyond the options, or fail one of its assertions, is dropped and counted; a full
+ *      accept queue drops the SYN, so that the peer tries again, as with any listener; a SYN for a connection in
+ *      TIME_WAIT ends that state (RFC 1122 4.2.2.13), and its frame is fed once more; TCP_WND becomes the window of the
+ *      socket at hand.
  * Out: lwIP 2.2.1 leaves FIN and PSH on the head when it splits an unsent segment, and the peer would see the end too
  *      early; they are cleared here, the tail has its own.
  */
@@ -54,34 +55,103 @@ options_are_sound(const struct tcp_hdr *header, u16_t length, u16_t opt1_length,
 }
 
 static err_t
-syn_in(struct tcp_pcb *pcb, const struct tcp_hdr *header)
+malformed(u64_t *counter)
 {
+  ++*counter;
+  return ERR_VAL;
+}
+
+/* A segment with SYN and without RST, in every state. ERR_OK: lwIP is to have it. */
+static err_t
+syn_in(struct tcp_pcb *pcb, const struct tcp_hdr *header, u32_t tcplen)
+{
+  int ack = (TCPH_FLAGS(header) & TCP_ACK) != 0;
   switch (pcb->state) {
     case LISTEN:
-      if (lwipy_tcp_backlog_full(pcb->callback_arg)) {
+      if (!ack && lwipy_tcp_backlog_full(pcb->callback_arg)) {
         lwipy_drops.syn_backlog++;
         return ERR_MEM;
       }
-      break;
+      return ERR_OK;
+    case SYN_SENT:
+      /* lwIP would take the options of one that does not answer our SYN. It means a half-open connection at the other
+         side: that is reset, and our SYN sent again, as lwIP does it. */
+      if (!ack) {
+        return malformed(&lwipy_guard_counters.tcp_flags);
+      }
+      if (header->ackno != pcb->lastack + 1) {
+        tcp_rst(pcb, header->ackno, header->seqno + tcplen, &pcb->local_ip, &pcb->remote_ip, pcb->local_port,
+                pcb->remote_port);
+        if (pcb->nrtx < TCP_SYNMAXRTX) {
+          pcb->rtime = 0;
+          tcp_rexmit_rto(pcb);
+        }
+        return ERR_VAL;
+      }
+      return ERR_OK;
     case SYN_RCVD:
       /* Another copy: the answer is sent again, its options are not read a second time. */
-      if (header->seqno == pcb->rcv_nxt - 1) {
+      if (!ack && header->seqno == pcb->rcv_nxt - 1) {
         tcp_rexmit(pcb);
         tcp_output(pcb);
       }
       return ERR_VAL;
     case TIME_WAIT:
-      if (TCP_SEQ_GT(header->seqno, pcb->rcv_nxt)) {
+      if (!ack && TCP_SEQ_GT(header->seqno, pcb->rcv_nxt)) {
         tcp_pcb_remove(&tcp_tw_pcbs, pcb);
         tcp_free(pcb);
         lwipy_replay = 1;
         return ERR_ABRT;
       }
-      break;
+      return ERR_OK;
     default:
-      break;
+      return ERR_OK;
   }
-  lwipy_rcvbuf = lwipy_tcp_window(pcb);
+}
+
+/*
+ * Out of order, lwIP queues the first segment untrimmed, and copies a FIN it has queued to whatever covers it. Both end
+ * in an assertion when the segment comes in order later and is longer than the window. No honest peer sends beyond the
+ * window (a probe of a closed one is in order), nor beyond its own FIN.
+ */
+static int
+is_beyond(const struct tcp_pcb *pcb, u32_t seqno, u32_t length, u32_t tcplen)
+{
+  const struct tcp_seg *seg = pcb->ooseq;
+  if (TCP_SEQ_GT(seqno, pcb->rcv_nxt) && TCP_SEQ_GT(seqno + tcplen, pcb->rcv_nxt + pcb->rcv_wnd)) {
+    return 1;
+  }
+  if (seg != NULL) {
+    while (seg->next != NULL) {
+      seg = seg->next;
+    }
+    return (TCPH_FLAGS(seg->tcphdr) & TCP_FIN) && TCP_SEQ_GT(seqno + length, seg->tcphdr->seqno + seg->len);
+  }
+  return 0;
+}
+
+/* A segment for a connection, without SYN and RST. */
+static err_t
+segment_in(struct tcp_pcb *pcb, struct tcp_hdr *header, u32_t length, u32_t tcplen)
+{
+  if (tcplen > 0 && pcb->state >= SYN_RCVD && pcb->state < CLOSE_WAIT &&
+      is_beyond(pcb, header->seqno, length, tcplen)) {
+    lwipy_guard_counters.tcp_window++;
+    if (pcb->state != SYN_RCVD) {
+      tcp_ack_now(pcb);
+      tcp_output(pcb);
+    }
+    return ERR_VAL;
+  }
+  /* The byte that a window probe carried may be all there was: lwIP asserts that something is left to probe with. If
+     there is, tcp_output() starts the timer again. */
+  if (pcb->persist_backoff > 0 && TCP_SEQ_BETWEEN(header->ackno, pcb->lastack + 1, pcb->snd_nxt)) {
+    pcb->persist_backoff = 0;
+  }
+  /* lwIP splits a segment at the lower 16 bits of the window, and asserts that they are not zero. */
+  if (header->wnd != 0 && (SND_WND_SCALE(pcb, (u32_t)header->wnd) & 0xffff) == 0) {
+    header->wnd--;
+  }
   return ERR_OK;
 }
 
@@ -90,20 +160,22 @@ lwipy_tcp_in(struct tcp_pcb *pcb, struct tcp_hdr *header, u16_t opt_length, u16_
              const u8_t *opt2, struct pbuf *p)
 {
   u8_t flags = TCPH_FLAGS(header);
-  LWIP_UNUSED_ARG(p);
+  u32_t tcplen = p->tot_len + ((flags & (TCP_SYN | TCP_FIN)) != 0);
+  err_t err = ERR_OK;
   if (opt_length > 0 && !options_are_sound(header, opt_length, opt1_length, opt2)) {
-    lwipy_guard_counters.tcp_options++;
-    return ERR_VAL;
+    return malformed(&lwipy_guard_counters.tcp_options);
   }
-  if ((flags & (TCP_SYN | TCP_FIN)) == (TCP_SYN | TCP_FIN)) {
-    lwipy_guard_counters.tcp_flags++;
-    return ERR_VAL;
+  if ((flags & (TCP_SYN | TCP_FIN)) == (TCP_SYN | TCP_FIN) || !(flags & (TCP_SYN | TCP_ACK | TCP_RST))) {
+    return malformed(&lwipy_guard_counters.tcp_flags);
   }
-  if ((flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN) {
-    return syn_in(pcb, header);
+  if (!(flags & TCP_RST)) {
+    err = flags & TCP_SYN ? syn_in(pcb, header, tcplen) :
+          pcb->state == LISTEN ? ERR_OK : segment_in(pcb, header, p->tot_len, tcplen);
   }
-  lwipy_rcvbuf = lwipy_tcp_window(pcb);
-  return ERR_OK;
+  if (err == ERR_OK) {
+    lwipy_rcvbuf = lwipy_tcp_window(pcb);
+  }
+  return err;
 }
 
 u32_t *

@@ -87,6 +87,13 @@ tcp_skip_to(int64_t time)
     return;
   }
   ticks = (unsigned)((time - tcp_last) / TCP_FAST);
+  if (ticks > BURST) {
+    /* Nobody was there to hear the answer: as a round trip, the time away would stop the connection for minutes. */
+    struct tcp_pcb *pcb;
+    for (pcb = tcp_active_pcbs; pcb != NULL; pcb = pcb->next) {
+      pcb->rttest = 0;
+    }
+  }
   tcp_ticks += (tcp_phase + ticks + 1) / 2 - (tcp_phase + 1) / 2;
   tcp_phase += ticks;
   tcp_last += ticks * (int64_t)TCP_FAST;

@@ -22,13 +22,15 @@
 #include "lwip/mld6.h"
 #include "lwip/prot/ip6.h"
 #include "lwip/raw.h"
+#include "lwip/stats.h"
 #include "lwip/udp.h"
 
-#define OVERHEAD 128          /* what a queued datagram costs beside its payload */
+#define OVERHEAD 128          /* what each pbuf of a queued datagram costs beside its payload */
 
 struct datagram {
   struct datagram *next;
   struct pbuf *p;
+  u32_t cost;
   ip_addr_t from, to;
   u16_t from_port, to_port;
   u8_t nic;
@@ -52,12 +54,15 @@ static int
 enqueue(struct lwipy_dgram *dgram, struct pbuf *p, const ip_addr_t *from, u16_t from_port, u16_t to_port)
 {
   struct datagram *item;
-  if (dgram->held + p->tot_len + OVERHEAD > dgram->rcvbuf || (item = mem_malloc(sizeof(*item))) == NULL) {
+  /* A datagram may have come in thousands of fragments of eight bytes. */
+  u32_t cost = p->tot_len + pbuf_clen(p) * (u32_t)OVERHEAD;
+  if (dgram->held + cost > dgram->rcvbuf || (item = mem_malloc(sizeof(*item))) == NULL) {
     lwipy_drops.udp_queue_full++;
     return -1;
   }
   item->next = NULL;
   item->p = p;
+  item->cost = cost;
   ip_addr_copy(item->from, *from);
   ip_addr_copy(item->to, *ip_current_dest_addr());
   item->from_port = from_port;
@@ -65,15 +70,30 @@ enqueue(struct lwipy_dgram *dgram, struct pbuf *p, const ip_addr_t *from, u16_t 
   item->nic = netif_get_index(ip_current_input_netif());
   *dgram->last = item;
   dgram->last = &item->next;
-  dgram->held += p->tot_len + OVERHEAD;
+  dgram->held += cost;
   lwipy_signal(&dgram->end, LWIPY_READABLE);
+  return 0;
+}
+
+/* lwIP does not look at UDP's own length: bytes behind it are not the datagram's (RFC 9868), missing ones an error. */
+static int
+trim_to_length(struct pbuf *p)
+{
+  const struct udp_hdr *header = ip_next_header_ptr();
+  u16_t length = lwip_ntohs(header->len);
+  if (length < UDP_HLEN || length - UDP_HLEN > p->tot_len) {
+    lwip_stats.udp.lenerr++;
+    lwip_stats.udp.drop++;
+    return -1;
+  }
+  pbuf_realloc(p, (u16_t)(length - UDP_HLEN));
   return 0;
 }
 
 static void
 on_udp(void *arg, struct udp_pcb *pcb, struct pbuf *p, const ip_addr_t *from, u16_t port)
 {
-  if (enqueue(arg, p, from, port, pcb->local_port) != 0) {
+  if (trim_to_length(p) != 0 || enqueue(arg, p, from, port, pcb->local_port) != 0) {
     pbuf_free(p);
   }
 }
@@ -119,7 +139,7 @@ core_udp_recv(lwipy_handle handle, void *buffer, size_t room, int peek, lwipy_ad
     if (dgram->first == NULL) {
       dgram->last = &dgram->first;
     }
-    dgram->held -= item->p->tot_len + OVERHEAD;
+    dgram->held -= item->cost;
     pbuf_free(item->p);
     mem_free(item);
   }
@@ -174,7 +194,8 @@ send_to(struct lwipy_dgram *dgram, const void *data, size_t length, const lwipy_
   } else if (lwipy_address_to_ip(to_address, &to) != 0) {
     return LWIPY_EARG;
   }
-  if (from_address->family != 0 && lwipy_address_to_ip(from_address, &from) != 0) {
+  if (from_address->family != 0 &&
+      (lwipy_address_to_ip(from_address, &from) != 0 || IP_GET_TYPE(&from) != IP_GET_TYPE(&to))) {
     return LWIPY_EARG;
   }
   if (nic > 0 && netif == NULL) {
@@ -182,6 +203,10 @@ send_to(struct lwipy_dgram *dgram, const void *data, size_t length, const lwipy_
   }
   if (IP_IS_V6(&to) && length > LWIPY_DATAGRAM6_MAX) {
     return LWIPY_EMSGSIZE;
+  }
+  if (dgram->end.kind == LWIPY_KIND_RAW && IP_IS_V6(&to) && dgram->pcb.raw->chksum_reqd &&
+      length < dgram->pcb.raw->chksum_offset + sizeof(u16_t)) {
+    return LWIPY_EARG;           /* lwIP writes the sum into it */
   }
   if ((p = pbuf_alloc(PBUF_TRANSPORT, (u16_t)length, PBUF_RAM)) == NULL) {
     return LWIPY_EMEM;

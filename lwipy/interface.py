@@ -51,6 +51,7 @@ class Counters:
     tx_frames: int
     tx_bytes: int
     rx_malformed: int
+    rx_other: int
     rx_nomem: int
     rx_down: int
     tx_full: int

@@ -90,10 +90,15 @@ class Statistics:
     frag_rx: int
     frag_drop: int
     guard_tcp_options: int
-    guard_nd_options: int
-    guard_ip_header: int
     guard_tcp_flags: int
+    guard_tcp_window: int
+    guard_nd_options: int
     guard_nd_fragment: int
+    guard_nd_unasked: int
+    guard_icmp: int
+    guard_ip_header: int
+    guard_fragment: int
+    guard_source: int
     syn_backlog: int
     udp_queue_full: int
     memory_used: int
