@@ -98,8 +98,11 @@ def form(*parts: tuple[str, str | None, bytes], boundary: str = "b0undary") -> t
 
 
 @contextmanager
-def serving(root: Path, **options: Any) -> Iterator[Served]:
-    """A share of `root`, its event loop in a thread; stopped at the end as a program would stop it."""
+def serving(root: Path, *, handler_cancellation: bool = False, **options: Any) -> Iterator[Served]:
+    """A share of `root`, its event loop in a thread; stopped at the end as a program would stop it.
+
+    handler_cancellation is aiohttp's: whether a request is cancelled at once when its guest has gone.
+    """
     served = Served(root, 0)
     watchers = [served.events.append, *filter(None, [options.pop("observer", None)])]
     started: Future[Callable[[], object]] = Future()
@@ -110,7 +113,7 @@ def serving(root: Path, **options: Any) -> Iterator[Served]:
 
     async def main() -> None:
         app = share.application(root, observer=observe, **options)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2, handler_cancellation=handler_cancellation)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         served.port = runner.addresses[0][1]

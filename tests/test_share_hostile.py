@@ -18,13 +18,19 @@ SECRET = b"what lies outside"
 
 
 @pytest.fixture
-def writing(tmp_path: Path) -> Iterator[Served]:
+def cancelling() -> bool:
+    """Whether aiohttp cancels the requests of guests that have gone."""
+    return False
+
+
+@pytest.fixture
+def writing(tmp_path: Path, cancelling: bool) -> Iterator[Served]:
     """A writable share with a secret beside it: tmp_path/share and tmp_path/secret."""
     (tmp_path / "secret").write_bytes(SECRET)
     (tmp_path / "share").mkdir()
     (tmp_path / "share" / "inside").mkdir()
     (tmp_path / "share" / "inside" / "file").write_bytes(b"content")
-    with serving(tmp_path / "share", writable=True) as served:
+    with serving(tmp_path / "share", writable=True, handler_cancellation=cancelling) as served:
         yield served
     assert (tmp_path / "secret").read_bytes() == SECRET
     assert sorted(path.name for path in tmp_path.iterdir()) == ["secret", "share"]
@@ -267,6 +273,7 @@ class TestBrokenBodies:
         assert SECRET not in answer.body
 
 
+@pytest.mark.parametrize("cancelling", [False, True], ids=["", "cancelling"])
 class TestVanishingGuests:
     @pytest.mark.parametrize("reset", [False, True], ids=["closes", "resets"])
     @pytest.mark.parametrize(
@@ -287,36 +294,35 @@ class TestVanishingGuests:
         assert eventually(lambda: not writing.hidden()), "the partial file is removed"
         assert writing.get("/inside/file").body == b"content"
 
-    def test_a_stopped_share_leaves_no_partial_file(self, tmp_path: Path) -> None:
-        with serving(tmp_path, writable=True) as served, served.connect() as guest:
-            guest.sendall(b"PUT /file HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 600_000)
-            assert eventually(lambda: len(served.hidden()) == 1)
-        # The share stops after the guest here: once more, with the guest still there.
-        with serving(tmp_path, writable=True) as served:
+    def test_a_stopped_share_leaves_no_partial_file(self, tmp_path: Path, cancelling: bool) -> None:
+        with serving(tmp_path, writable=True, handler_cancellation=cancelling) as served:
             guest = served.connect()
             guest.sendall(b"PUT /file HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 600_000)
             assert eventually(lambda: len(served.hidden()) == 1)
         guest.close()
         assert list(tmp_path.iterdir()) == []
 
-    def test_an_upload_that_stalls_is_given_up(self, tmp_path: Path) -> None:
-        with serving(tmp_path, writable=True, stall_timeout=0.3) as served, served.connect() as guest:
+    def test_an_upload_that_stalls_is_given_up(self, tmp_path: Path, cancelling: bool) -> None:
+        with (
+            serving(tmp_path, writable=True, stall_timeout=0.3, handler_cancellation=cancelling) as served,
+            served.connect() as guest,
+        ):
             guest.sendall(b"PUT /file HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhello")
             assert status(guest.recv(65536)) == 408
             assert list(tmp_path.iterdir()) == []
 
-    def test_a_download_that_is_not_read_is_given_up(self, tmp_path: Path) -> None:
+    def test_a_download_that_is_not_read_is_given_up(self, tmp_path: Path, cancelling: bool) -> None:
         with (tmp_path / "large").open("wb") as file:
             file.truncate(200_000_000)
-        with serving(tmp_path, stall_timeout=0.3) as served, served.connect() as guest:
+        with serving(tmp_path, stall_timeout=0.3, handler_cancellation=cancelling) as served, served.connect() as guest:
             guest.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
             assert eventually(lambda: "more than 0.3 s" in repr(served.events[-1:]))
             assert received(guest) < 200_000_000, "and the connection is cut: Content-Length tells the guest"
 
-    def test_a_file_that_shrinks_is_no_whole_file(self, tmp_path: Path) -> None:
+    def test_a_file_that_shrinks_is_no_whole_file(self, tmp_path: Path, cancelling: bool) -> None:
         with (tmp_path / "large").open("wb") as file:
             file.truncate(200_000_000)
-        with serving(tmp_path) as served, served.connect() as guest:
+        with serving(tmp_path, handler_cancellation=cancelling) as served, served.connect() as guest:
             guest.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
             assert status(guest.recv(1000)) == 200
             os.truncate(tmp_path / "large", 1000)

@@ -88,7 +88,7 @@ class Reporter:
             yield moved
             error = None
         except asyncio.CancelledError:
-            error = "the share was stopped"
+            error = "broken off: the guest has gone, or the share was stopped"
             raise
         except ConnectionError as failure:
             error = str(failure) if isinstance(failure, ConnectionAbortedError) else f"connection lost: {failure}"
