@@ -20,6 +20,7 @@ from lwipy.aio.driver import deliver, ensure_driven
 from lwipy.aio.names import AddressInfo, getaddrinfo
 from lwipy.aio.tls import TlsSettings
 from lwipy.endpoints import Event, TcpEndpoint
+from lwipy.errors import StackClosedError, StackError
 
 if TYPE_CHECKING:
     from lwipy.stack import Stack
@@ -108,10 +109,13 @@ async def connect_endpoint(
     try:
         if sources is not None:
             _bind_to_any(endpoint, version, sources)
-        await _handshake(endpoint, address)
-    except OSError as error:
-        endpoint.abort()
-        raise _named(error, target) from None
+        try:
+            await _handshake(endpoint, address)
+        except StackError:
+            raise
+        except OSError as error:
+            reason = os.strerror(error.errno or errno.EIO)
+            raise OSError(error.errno, f"Connect call failed {target!r}: {reason}") from None
     except BaseException:
         endpoint.abort()
         raise
@@ -126,7 +130,7 @@ async def _handshake(endpoint: TcpEndpoint, address: tuple[str, int]) -> None:
         if connected.done():
             return
         if endpoint.closed:
-            connected.set_exception(ConnectionAbortedError(errno.ECONNABORTED, "the stack was closed"))
+            connected.set_exception(StackClosedError())
         elif (error := endpoint.take_error()) is not None:
             connected.set_exception(error)
         elif event & Event.CONNECTED:
@@ -151,13 +155,6 @@ def _bind_to_any(endpoint: TcpEndpoint, version: int, sources: Sequence[SocketAd
             text = f"error while attempting to bind on address {source!r}: {os.strerror(error.errno or 0).lower()}"
             failure = OSError(error.errno, text)
     raise failure
-
-
-def _named(error: OSError, target: SocketAddress) -> OSError:
-    """asyncio's words for it; an error in binding has its own."""
-    if "bind" in str(error) or error.errno is None:
-        return error
-    return OSError(error.errno, f"Connect call failed {target!r}: {os.strerror(error.errno)}")
 
 
 # -- Several attempts ------------------------------------------------------------------------------------------------

@@ -1,0 +1,134 @@
+"""Two hosts on a wire in one event loop, and loops that tell on their programs: what the asyncio tests begin with."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import selectors
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, closing
+from typing import Any, TypeVar
+
+from conftest import Pair
+
+import lwipy
+from lwipy.aio import driving
+
+T = TypeVar("T")
+#: Seconds after which a test is stuck; generous, for it guards and does not measure.
+STUCK = 120
+
+
+def run(
+    main: Callable[[], Awaitable[T]],
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+    *,
+    debug: bool = True,
+) -> T:
+    """asyncio.run, where whatever reaches the loop's exception handler fails the test."""
+    reports: list[dict[str, Any]] = []
+
+    async def guarded() -> T:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, report: reports.append(report))
+        return await asyncio.wait_for(main(), None if isinstance(loop, VirtualLoop) else STUCK)
+
+    with asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:
+        result = runner.run(guarded())
+    gc.collect()
+    assert reports == []
+    return result
+
+
+@asynccontextmanager
+async def two_hosts(**arguments: Any) -> AsyncIterator[Pair]:
+    """The pair, driven by the running loop; at the end no endpoint may be left, so whoever leaks one fails."""
+    with closing(lwipy.Stack(**arguments)) as a, closing(lwipy.Stack(**arguments)) as b:
+        pair = Pair.of(a, b)
+        async with driving(a), driving(b):
+            yield pair
+            await nothing_left(pair)
+
+
+async def nothing_left(pair: Pair) -> None:
+    """Waits for transports to say goodbye, then expects that no endpoint is open."""
+    await soon(lambda: pair.a.statistics.endpoints == 0 and pair.b.statistics.endpoints == 0)
+
+
+async def soon(condition: Callable[[], object]) -> None:
+    """Gives the loop turns until `condition()` is true."""
+    for _ in range(2000):
+        if condition():
+            return
+        await asyncio.sleep(0.001)
+    raise AssertionError("still not so")
+
+
+class Recorder(asyncio.Protocol):
+    """A protocol that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.data = bytearray()
+        self.error: BaseException | None = None
+        self.transport: Any = None
+        self.keep_open = False
+        loop = asyncio.get_running_loop()
+        self.made: asyncio.Future[None] = loop.create_future()
+        self.ended: asyncio.Future[None] = loop.create_future()
+        self.lost: asyncio.Future[None] = loop.create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.calls.append("made")
+        self.transport = transport
+        self.made.set_result(None)
+
+    def data_received(self, data: bytes) -> None:
+        self.calls.append("data")
+        self.data += data
+
+    def eof_received(self) -> bool:
+        self.calls.append("eof")
+        self.ended.set_result(None)
+        return self.keep_open
+
+    def pause_writing(self) -> None:
+        self.calls.append("pause")
+
+    def resume_writing(self) -> None:
+        self.calls.append("resume")
+
+    def connection_lost(self, error: BaseException | None) -> None:
+        self.calls.append("lost")
+        self.error = error
+        self.lost.set_result(None)
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """A loop whose clock jumps to the next timer when nothing is ready; `turns` counts its turns.
+
+    Stacks made with ``clock=loop.time`` live by the same clock, so an hour of their timers takes no time.
+    """
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.turns = 0
+        super().__init__(_JumpingSelector(self))
+
+    def time(self) -> float:
+        return self.now
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    def __init__(self, loop: VirtualLoop) -> None:
+        super().__init__()
+        self._loop = loop
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self._loop.turns += 1
+        ready = super().select(0)
+        if not ready and timeout is None:
+            raise RuntimeError("everything sleeps, and nothing will wake it")
+        if not ready and timeout is not None and timeout > 0:
+            self._loop.now += timeout
+        return ready
