@@ -26,7 +26,7 @@ MODULE = "lwipy._lwip"
 
 # Written by hand (instance.c, loop.c): they load, wake or join cores and so cannot run inside one.
 BY_HAND = {
-    "open", "close", "failure", "attention", "version", "wire", "wait", "wake", "wake_fd", "wake_clear",
+    "open", "close", "failure", "attention", "version", "wire", "run", "poll", "wake", "wake_fd", "wake_clear",
 }  # fmt: skip
 
 WARNINGS = ["-Wall", "-Wextra", "-Werror"]

@@ -6,7 +6,7 @@
  * 1. Everything runs under the core's lock, taken at the border.
  * 2. `promised` is the deadline Python was last told; when an operation brings an earlier one, attention says so.
  */
-#include "loop.h"
+#include "link.h"
 #include "netif.h"
 
 #include <string.h>
@@ -67,8 +67,8 @@ core_deadline(void)
   return until(promised);
 }
 
-int64_t
-core_poll(void)
+static void
+run_due(void)
 {
   int round;
   /* Packets to oneself answer each other; a few rounds settle most exchanges, the next poll does the rest. */
@@ -81,6 +81,13 @@ core_poll(void)
     }
   }
   lwipy_timers_run();
+}
+
+int64_t
+core_turn(const lwipy_readiness *ready, int count)
+{
+  lwipy_links_service(ready, count);
+  run_due();
   return core_deadline();
 }
 
@@ -88,6 +95,7 @@ core_poll(void)
 void
 lwipy_inside_leave(void)
 {
+  lwipy_links_settle();
   if (promised > 0 && next_deadline() < promised) {
     promised = 0;
     lwipy_atomic_or(&lwipy_self->attention, LWIPY_HAS_DEADLINE);

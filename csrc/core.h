@@ -41,6 +41,7 @@ struct lwipy_core {
   HANDLE wake_event;
 #else
   int wake_fd[2];
+  int poller;                      /* see poller_epoll.c and poller_kqueue.c */
 #endif
   void *library;                   /* the private copy */
   int library_fd;                  /* the memory file it was loaded from, or -1 */

@@ -58,22 +58,44 @@ grow(struct lwipy_fifo *fifo, size_t need)
 }
 
 int
-lwipy_fifo_put(struct lwipy_fifo *fifo, const struct pbuf *p)
+lwipy_fifo_put_behind(struct lwipy_fifo *fifo, uint32_t prefix, const struct pbuf *p)
 {
-  uint32_t length = p->tot_len;
-  size_t need = fifo->used + PREFIX + length;
+  size_t need = fifo->used + PREFIX + p->tot_len;
   if (need > fifo->room && grow(fifo, need) != 0) {
     return -1;
   }
-  append(fifo, &length, PREFIX);
+  append(fifo, &prefix, PREFIX);
   for (; p != NULL; p = p->next) {
     append(fifo, p->payload, p->len);
   }
   return 0;
 }
 
-static void
-drop(struct lwipy_fifo *fifo, size_t length)
+int
+lwipy_fifo_put(struct lwipy_fifo *fifo, const struct pbuf *p)
+{
+  return lwipy_fifo_put_behind(fifo, p->tot_len, p);
+}
+
+size_t
+lwipy_fifo_length(const struct lwipy_fifo *fifo, size_t at)
+{
+  uint32_t length;
+  copy_out(fifo, at, &length, PREFIX);
+  return length;
+}
+
+size_t
+lwipy_fifo_piece(const struct lwipy_fifo *fifo, size_t at, size_t length, uint8_t **start)
+{
+  size_t begin = (fifo->head + at) & (fifo->room - 1);
+  size_t whole = fifo->room - begin;
+  *start = fifo->memory + begin;
+  return whole < length ? whole : length;
+}
+
+void
+lwipy_fifo_skip(struct lwipy_fifo *fifo, size_t length)
 {
   fifo->used -= length;
   fifo->head = fifo->used == 0 ? 0 : (fifo->head + length) & (fifo->room - 1);
@@ -82,13 +104,11 @@ drop(struct lwipy_fifo *fifo, size_t length)
 const uint8_t *
 lwipy_fifo_peek(const struct lwipy_fifo *fifo, uint8_t *spare, size_t *length)
 {
-  uint32_t size;
-  size_t start;
+  size_t start, size;
   if (fifo->used == 0) {
     return NULL;
   }
-  copy_out(fifo, 0, &size, PREFIX);
-  *length = size;
+  *length = size = lwipy_fifo_length(fifo, 0);
   start = (fifo->head + PREFIX) & (fifo->room - 1);
   if (start + size <= fifo->room) {
     return fifo->memory + start;
@@ -100,7 +120,7 @@ lwipy_fifo_peek(const struct lwipy_fifo *fifo, uint8_t *spare, size_t *length)
 void
 lwipy_fifo_drop(struct lwipy_fifo *fifo, size_t length)
 {
-  drop(fifo, PREFIX + length);
+  lwipy_fifo_skip(fifo, PREFIX + length);
 }
 
 size_t
@@ -111,8 +131,7 @@ lwipy_fifo_take(struct lwipy_fifo *fifo, uint8_t *batch, size_t room)
     taken = fifo->used;      /* the usual case: everything, in one copy */
   } else {
     while (taken < fifo->used) {
-      uint32_t length;
-      copy_out(fifo, taken, &length, PREFIX);
+      size_t length = lwipy_fifo_length(fifo, taken);
       if (taken + PREFIX + length > room) {
         break;
       }
@@ -121,7 +140,7 @@ lwipy_fifo_take(struct lwipy_fifo *fifo, uint8_t *batch, size_t room)
   }
   if (taken > 0) {
     copy_out(fifo, 0, batch, taken);
-    drop(fifo, taken);
+    lwipy_fifo_skip(fifo, taken);
   }
   return taken;
 }

@@ -20,10 +20,15 @@ struct lwipy_fifo {
 };
 
 int lwipy_fifo_put(struct lwipy_fifo *fifo, const struct pbuf *p);      /* 0, or -1 when full */
+int lwipy_fifo_put_behind(struct lwipy_fifo *fifo, uint32_t prefix, const struct pbuf *p);   /* another prefix */
 /* The first frame in one piece, in place or in `spare`; NULL when empty. It stays valid until the drop. */
 const uint8_t *lwipy_fifo_peek(const struct lwipy_fifo *fifo, uint8_t *spare, size_t *length);
 void lwipy_fifo_drop(struct lwipy_fifo *fifo, size_t length);           /* takes it away */
 size_t lwipy_fifo_take(struct lwipy_fifo *fifo, uint8_t *batch, size_t room);  /* whole frames, packed */
+/* What lies `at` bytes behind the head: how much of `length` is in one piece, and where. */
+size_t lwipy_fifo_piece(const struct lwipy_fifo *fifo, size_t at, size_t length, uint8_t **start);
+size_t lwipy_fifo_length(const struct lwipy_fifo *fifo, size_t at);     /* of the frame whose prefix lies there */
+void lwipy_fifo_skip(struct lwipy_fifo *fifo, size_t length);           /* takes bytes away, whatever they are */
 void lwipy_fifo_clear(struct lwipy_fifo *fifo);                         /* gives the memory back */
 
 #endif /* LWIPY_FIFO_H */

@@ -20,6 +20,7 @@
 #include "core.h"
 #include "dispatch.h"
 #include "loop.h"
+#include "poller.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -206,13 +207,13 @@ lwipy_open(const lwipy_options *options, char *error, size_t error_size)
 {
   lwipy_core *core = calloc(1, sizeof(*core));
   int result = LWIPY_EMEM;
-  if (core == NULL || lwipy_loop_open(core) != 0) {
+  if (core == NULL || lwipy_poller_open(core) != 0) {
     snprintf(error, error_size, "no memory or descriptors for a core");
     free(core);
     return NULL;
   }
   if ((core->library = load_copy(core, error, error_size)) == NULL) {
-    lwipy_loop_close(core);
+    lwipy_poller_close(core);
     free(core);
     return NULL;
   }
@@ -237,7 +238,7 @@ lwipy_close(lwipy_core *core)
     close_inside(core);
   }
   unload_copy(core);
-  lwipy_loop_close(core);
+  lwipy_poller_close(core);
   lwipy_mutex_destroy(&core->lock);
   free(core);
 }

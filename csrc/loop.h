@@ -9,10 +9,6 @@
 /* Sets attention bits of a core and wakes its driver, if that one sleeps. Any thread, no lock. */
 void lwipy_notify(lwipy_core *core, uint32_t bits);
 
-/* The life of the wake-up descriptor, called by instance.c. */
-int lwipy_loop_open(lwipy_core *core);
-void lwipy_loop_close(lwipy_core *core);
-
 /* Called by the border after every function that left something to do. */
 void lwipy_loop_leave(lwipy_core *core);
 

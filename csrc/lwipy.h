@@ -22,7 +22,8 @@ enum {
   LWIPY_EHANDLE = -101,    /* no such endpoint (any more) */
   LWIPY_EREFUSED = -102, LWIPY_EUNREACH = -103, LWIPY_ENOTCONN = -104, LWIPY_EPIPE = -105,
   LWIPY_EMSGSIZE = -106, LWIPY_EACCES = -107, LWIPY_ENODEV = -108, LWIPY_ENOTSUP = -109, LWIPY_ESYS = -110,
-  LWIPY_ENONAME = -111, LWIPY_EADDR = -112, LWIPY_EPROTO = -113
+  LWIPY_ENONAME = -111, LWIPY_EADDR = -112, LWIPY_EPROTO = -113,
+  LWIPY_ESYSTEM = -1000    /* and below: -1000 - errno */
 };
 
 /* ---- Events of an endpoint ------------------------------------------------------------------------------- */
@@ -37,7 +38,10 @@ enum {
 };
 
 /* Why Python should look at this core: bits of the word lwipy_attention() points to. */
-enum { LWIPY_HAS_EVENTS = 1, LWIPY_HAS_FRAMES = 2, LWIPY_HAS_DEADLINE = 4, LWIPY_HAS_INPUT = 8 };
+enum { LWIPY_HAS_EVENTS = 1, LWIPY_HAS_FRAMES = 2, LWIPY_HAS_DEADLINE = 4, LWIPY_HAS_INPUT = 8,
+       LWIPY_HAS_LINKS = 16,      /* lwipy_link_news() */
+       LWIPY_HAS_WATCHED = 32,    /* lwipy_watched() */
+       LWIPY_WOKEN = 64 };        /* lwipy_wake() was called */
 
 enum { LWIPY_OPT_NODELAY = 1, LWIPY_OPT_KEEPALIVE, LWIPY_OPT_KEEPIDLE, LWIPY_OPT_KEEPINTVL, LWIPY_OPT_KEEPCNT,
        LWIPY_OPT_RCVBUF, LWIPY_OPT_SNDBUF, LWIPY_OPT_REUSEADDR, LWIPY_OPT_BROADCAST, LWIPY_OPT_TTL, LWIPY_OPT_TOS,
@@ -47,6 +51,14 @@ enum { LWIPY_OPT_NODELAY = 1, LWIPY_OPT_KEEPALIVE, LWIPY_OPT_KEEPIDLE, LWIPY_OPT
 enum { LWIPY_TCP = 1, LWIPY_UDP = 2, LWIPY_RAW = 3 };
 enum { LWIPY_L2 = 2, LWIPY_L3 = 3 };
 enum { LWIPY_NETIF_UP = 1, LWIPY_NETIF_LINK = 2 };
+
+/* ---- Links that have a descriptor ------------------------------------------------------------------------ */
+enum { LWIPY_LINK_STREAM = 1,     /* each frame behind its length, 32 bits big-endian */
+       LWIPY_LINK_DGRAM = 2,      /* one frame a datagram */
+       LWIPY_LINK_TUN = 3 };      /* one frame a read or write: a TAP or TUN device, without packet information */
+enum { LWIPY_LINK_LOST = 1,       /* the link has ended; `reason` says why, 0 for an orderly end */
+       LWIPY_LINK_HEARD = 2,      /* the first datagram of a peer */
+       LWIPY_LINK_REFUSED = 4 };  /* datagrams are not taken: nobody is there */
 
 /* ---- Shapes ---------------------------------------------------------------------------------------------- */
 typedef struct lwipy_core lwipy_core;
@@ -61,6 +73,22 @@ typedef struct {
 } lwipy_address;
 
 typedef struct { lwipy_handle handle; uint32_t events; } lwipy_event;
+
+typedef struct { uint32_t tag; uint32_t events; } lwipy_readiness;     /* poller.h */
+
+typedef struct {
+  int nic;
+  uint32_t news;               /* LWIPY_LINK_... bits */
+  int reason;                  /* errno */
+  uint32_t announced;          /* with EPROTO: the length of frame that the stream announced */
+} lwipy_link_event;
+
+typedef struct {
+  int open;                    /* there is a descriptor */
+  int hung_up;                 /* and its other end has gone, though data may wait before the end */
+  uint64_t queued;             /* bytes for the wire that the descriptor did not take yet */
+  char peer[128];              /* of datagrams: the path or host:port that they go to, "" when unknown */
+} lwipy_link_status;
 
 typedef struct {
   uint8_t state;           /* RFC 9293 3.3.2, lwIP's numbering: 0 CLOSED 1 LISTEN 2 SYN_SENT 3 SYN_RCVD 4 ESTABLISHED
@@ -114,15 +142,18 @@ uint32_t *lwipy_attention(lwipy_core *core);
 const char *lwipy_version(void);
 
 int lwipy_wire(lwipy_core *core_a, int nic_a, lwipy_core *core_b, int nic_b);
-int lwipy_wait(lwipy_core *core, int64_t microseconds);    /* sleeps; -1: until woken. The attention word */
-void lwipy_wake(lwipy_core *core);
-int lwipy_wake_fd(lwipy_core *core);               /* for an event loop that sleeps by itself */
-void lwipy_wake_clear(lwipy_core *core);
+/* Drives the core and sleeps, at most so long (-1: without end); the attention word when Python is needed, 0 when the
+   time is over, or a code. The core's lock is not held in the sleep. */
+int lwipy_run(lwipy_core *core, int64_t microseconds);
+int64_t lwipy_poll(lwipy_core *core);              /* runs what is due and ready; microseconds to the next deadline, or -1 */
+void lwipy_wake(lwipy_core *core);                 /* ends a sleep; any thread */
+int lwipy_wake_fd(lwipy_core *core);               /* for an event loop that sleeps by itself: readable when lwipy_poll() has */
+void lwipy_wake_clear(lwipy_core *core);           /* something to do; this does it, and forgets the wake-up */
 
 /* ---- Time and events ------------------------------------------------------------------------------------- */
 int lwipy_set_time(lwipy_core *core, int64_t now);
-int64_t lwipy_poll(lwipy_core *core);              /* runs what is due; microseconds to the next deadline, or -1 */
-int64_t lwipy_deadline(lwipy_core *core);          /* the same without running anything */
+int64_t lwipy_turn(lwipy_core *core, const lwipy_readiness *ready, int count);   /* a part of lwipy_poll, see loop.c */
+int64_t lwipy_deadline(lwipy_core *core);          /* as lwipy_poll, without running anything */
 int lwipy_events(lwipy_core *core, lwipy_event *out, int room);
 int lwipy_get_statistics(lwipy_core *core, lwipy_statistics *out);
 
@@ -155,6 +186,19 @@ int64_t lwipy_netif_receive_packed(lwipy_core *core, int nic, const void *batch,
 int64_t lwipy_netif_pending(lwipy_core *core, int nic);   /* bytes that lwipy_netif_take would give */
 int64_t lwipy_netif_take(lwipy_core *core, int nic, void *batch, size_t room);
 int lwipy_netif_deliver(lwipy_core *core, int nic, int on);   /* 1: frames for the wire set LWIPY_HAS_FRAMES */
+
+/* A link takes over a descriptor, which must be non-blocking, and closes it in the end; a code: it is still the caller's.
+   `peer` is the path that unix datagrams go to; without it they go where the socket is connected to, or to whoever sent
+   the last one. */
+int lwipy_link_open(lwipy_core *core, int nic, int kind, int fd, const char *peer, size_t peer_length);
+int lwipy_link_close(lwipy_core *core, int nic);   /* the interface has a link, but no wire now: its link is down */
+int lwipy_link_get_status(lwipy_core *core, int nic, lwipy_link_status *out);
+int lwipy_link_news(lwipy_core *core, lwipy_link_event *out, int room);
+
+/* Descriptors of Python's: their numbers come back from lwipy_watched() when they are ready. */
+int lwipy_watch(lwipy_core *core, int fd, int number, int write);
+int lwipy_unwatch(lwipy_core *core, int fd);
+int lwipy_watched(lwipy_core *core, int *out, int room);
 
 int lwipy_unwire(lwipy_core *core, int nic);
 int lwipy_wire_join(lwipy_core *core, int nic, struct lwipy_wire *wire, int side);

@@ -2,16 +2,17 @@
  * Interfaces: lwIP's netifs, Ethernet (L2) or IP (L3, point to point), and the frames that cross them.
  *
  * Theory of operation. A frame from the wire is checked by the guard, copied into one pbuf of the arena and given to
- * lwIP at once. A frame for the wire is copied out of lwIP's pbufs into the interface's queue, or into the wire that
- * joins it to another interface; lwIP keeps its pbufs, which it needs for retransmission.
+ * lwIP at once. A frame for the wire is copied out of lwIP's pbufs into the interface's queue, into the link
+ * that has a descriptor, or into the wire that joins it to another interface; lwIP keeps its pbufs, which it needs for retransmission.
  *
  * Invariants:
  * 1. An interface is known by lwIP's index (1..255; 1 is the loopback), which is not reused while it lives.
  * 2. `netif.state` points to the lwipy_nic; the netif is its first member. lwIP's loopback has no lwipy_nic.
- * 3. Whoever removes a nic cuts its wire and frees its queue first; lwIP closes the pcbs bound to its addresses.
+ * 3. Whoever removes a nic ends its link, cuts its wire and frees its queue first; lwIP closes the pcbs bound to its addresses.
  * 4. Every frame that does not get through is counted in exactly one counter.
  */
 #include "netif.h"
+#include "link.h"
 
 #include <string.h>
 
@@ -66,10 +67,13 @@ lwipy_netif_by_index(int number)
 
 /* ---- Frames -------------------------------------------------------------------------------------------------- */
 
-/* The last stage: into the wire, or into the queue that Python empties. 0, or -1 when there is no room. */
+/* The last stage: into the link, the wire, or the queue that Python empties. 0, or -1 when there is no room. */
 static int
 deliver(struct lwipy_nic *nic, const struct pbuf *p)
 {
+  if (nic->link != NULL) {
+    return lwipy_link_transmit(nic->link, p);
+  }
   if (nic->wire != NULL) {
     return lwipy_wire_transmit(nic, p);
   }
@@ -88,11 +92,18 @@ transmit(struct lwipy_nic *nic, struct pbuf *p)
 {
   if (!netif_is_link_up(&nic->netif)) {
     nic->count.tx_down++;
-  } else if (deliver(nic, p) != 0) {
-    nic->count.tx_full++;
-  } else {
-    nic->count.tx_frames++;
-    nic->count.tx_bytes += p->tot_len;
+    return ERR_OK;
+  }
+  switch (deliver(nic, p)) {
+    case 0:
+      nic->count.tx_frames++;
+      nic->count.tx_bytes += p->tot_len;
+      break;
+    case LWIPY_LINK_ERROR:
+      nic->count.tx_error++;
+      break;
+    default:
+      nic->count.tx_full++;
   }
   return ERR_OK;
 }
@@ -373,6 +384,7 @@ core_netif_remove(int number)
   dhcp_stop(&nic->netif);
   dhcp_cleanup(&nic->netif);
   netif_remove(&nic->netif);
+  lwipy_link_free(nic);
   lwipy_wire_cut(nic);
   lwipy_fifo_clear(&nic->out);
   lwipy_nic_forget_hostname(nic);
@@ -446,6 +458,7 @@ lwipy_netif_close_all(void)
   int i;
   for (i = 1; i < 256; i++) {
     if (nics[i] != NULL) {
+      lwipy_link_free(nics[i]);
       lwipy_wire_cut(nics[i]);
       lwipy_fifo_clear(&nics[i]->out);
     }

@@ -7,6 +7,7 @@
 #include "core.h"
 #include "fifo.h"
 
+struct lwipy_link;
 struct lwipy_wire;
 
 struct lwipy_nic {
@@ -18,6 +19,7 @@ struct lwipy_nic {
   struct lwipy_fifo out;               /* frames that Python is to take */
   struct lwipy_wire *wire;             /* or the wire they go to */
   int wire_side;
+  struct lwipy_link *link;             /* or the descriptor they go to */
   lwipy_netif_counters count;
 };
 

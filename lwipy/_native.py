@@ -61,7 +61,7 @@ def error_of(core: Any, code: int, what: str = "") -> OSError:
     if code == lib.LWIPY_EFAILED:
         text = lib.lwipy_failure(core)
         return StackError(ffi.string(text).decode() if text else "the stack has failed")
-    number = ERRNO.get(code, errno.EIO)
+    number = lib.LWIPY_ESYSTEM - code if code <= lib.LWIPY_ESYSTEM else ERRNO.get(code, errno.EIO)
     reason = os.strerror(number)
     return OSError(number, f"{reason}: {what}" if what else reason)
 

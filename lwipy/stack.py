@@ -30,6 +30,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from lwipy._native import check, ffi, lib
+from lwipy._watches import Watches
 from lwipy.addresses import IPAddress, parse_ip, parse_mac, parse_scope
 from lwipy.endpoints.base import Endpoint, Event
 from lwipy.endpoints.resolver import DnsServers
@@ -43,9 +44,13 @@ if TYPE_CHECKING:
 
     from lwipy.blocking.socket import Socket
     from lwipy.links.base import Link
+    from lwipy.links.descriptor import DescriptorLink
 
 _EVENTS: Final[int] = lib.LWIPY_HAS_EVENTS
 _FRAMES: Final[int] = lib.LWIPY_HAS_FRAMES
+_LINKS: Final[int] = lib.LWIPY_HAS_LINKS
+_WATCHED: Final[int] = lib.LWIPY_HAS_WATCHED
+_NEWS: Final[int] = _EVENTS | _FRAMES | _LINKS | _WATCHED
 _BATCH: Final = 256
 
 #: Bytes that one stack may allocate, unless told otherwise.
@@ -132,7 +137,7 @@ class Driver:
 
     def kick(self) -> None:
         """Something may have changed: called after every operation."""
-        if self.stack._attention[0] & (_EVENTS | _FRAMES):
+        if self.stack._attention[0] & _NEWS:
             self.stack.dispatch()
 
     def kick_timer(self) -> None:
@@ -154,7 +159,7 @@ class Driver:
             if not lock.locked():
                 continue
             delays = [d for d in (left, delay) if d is not None]
-            lib.lwipy_wait(stack._core, int(min(delays) * 1e6) if delays else -1)
+            check(stack._core, lib.lwipy_run(stack._core, int(min(delays) * 1e6) + 1 if delays else -1))
         return True
 
     def stop(self) -> None:
@@ -223,6 +228,8 @@ class Stack:
         self._timer_lock = threading.Lock()
         self._timer_order = itertools.count()
         self._dispatching = False
+        self._watches = Watches(self)
+        self._descriptor_links: dict[int, DescriptorLink] = {}
         self.hosts = Hosts()
         self._dns_servers = DnsServers(self)
         #: Ask the host's resolver instead of lwIP's for names that the hosts table has not.
@@ -297,22 +304,35 @@ class Stack:
     # -- Events ------------------------------------------------------------------------------------
 
     def dispatch(self) -> None:
-        """Hands events to endpoints and frames to their takers, until none is left. Nested calls do nothing."""
+        """Hands news to links, watches, endpoints and takers of frames, until none is left. Nested calls do nothing."""
         if self._dispatching:
             return
         self._dispatching = True
         try:
             attention = self._attention
-            while pending := attention[0] & (_EVENTS | _FRAMES):
-                if pending & _EVENTS:
+            while not self.closed and (pending := attention[0] & _NEWS):
+                if pending & _LINKS:
+                    self._dispatch_links()
+                if pending & _WATCHED and not self.closed:
+                    self._watches.dispatch()
+                if pending & _EVENTS and not self.closed:
                     self._dispatch_events()
-                if pending & _FRAMES:
-                    for interface in list(self._interfaces.values()):
-                        interface._dispatch()
-                if self.closed:
-                    return
+                if pending & _FRAMES and not self.closed:
+                    self._dispatch_frames()
         finally:
             self._dispatching = False
+
+    def _dispatch_links(self) -> None:
+        event = ffi.new("lwipy_link_event *")
+        if check(self._core, lib.lwipy_link_news(self._core, event, 1)):
+            link = self._descriptor_links.get(event.nic)
+            if link is not None:
+                link._on_news(event.news, event.reason, event.announced)
+
+    def _dispatch_frames(self) -> None:
+        for interface in list(self._interfaces.values()):
+            if not self.closed:
+                interface._dispatch()
 
     def _dispatch_events(self) -> None:
         buffer = self._event_buffer
@@ -333,6 +353,22 @@ class Stack:
             endpoint = self._endpoints.get(handle)
             if endpoint is not None and endpoint.on_event is not None:
                 endpoint.on_event(Event(events))
+
+    # -- Descriptors -------------------------------------------------------------------------------
+
+    def watch(self, fd: int, callback: Callable[[], None], *, write: bool = False) -> None:
+        """Calls `callback` from whatever drives the stack, each time `fd` is found readable (or writable).
+
+        One watch a descriptor: the last one counts. OSError: EPERM for what is always ready, such as a file;
+        ENOPROTOOPT where the system has neither epoll nor kqueue. Unwatch before closing the descriptor.
+        """
+        self._watches.add(fd, callback, write)
+        self._after()
+
+    def unwatch(self, fd: int) -> None:
+        """Ends a watch; its callback is not called any more. Nothing happens if there is none."""
+        if not self.closed:
+            self._watches.remove(fd)
 
     # -- Interfaces --------------------------------------------------------------------------------
 

@@ -1,13 +1,14 @@
-"""A thread that drives a stack: polls it, sleeps in one system call until the next deadline or a wake-up.
+"""A thread that drives a stack.
 
-Theory of operation. The thread runs poll() and then sleeps in the core's own wait, without the GIL. Any operation from
-any other thread that leaves events, frames or an earlier deadline behind wakes it, in C (``csrc/loop.c``).
+Theory of operation. The thread hands out what waits for Python and then stays in the core (``csrc/loop.c``), without
+the GIL: there frames move, timers run, and it sleeps in one system call until Python is needed again. Any operation
+of any other thread that leaves events or an earlier deadline behind wakes it, in C.
 
 Invariants:
 
 1. Callbacks run in this thread only. An exception in one is logged; the stack goes on.
 2. stop() returns when the thread has ended, unless it is called from that thread itself.
-3. The thread is a daemon and holds the stack weakly while it sleeps: a stack nobody refers to is closed.
+3. The thread is a daemon and holds the stack weakly while it is in the core: a stack nobody refers to is closed.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING, Any
 
-from lwipy._native import lib
+from lwipy._native import check, lib
 from lwipy.errors import StackError
 from lwipy.stack import Driver
 
@@ -36,7 +38,7 @@ class ThreadDriver(Driver):
             raise ValueError("a stack with its own clock cannot be driven by a thread: call poll() by hand")
         self._core: Any = stack._core
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="lwipy", daemon=True)
+        self._thread = threading.Thread(target=_drive, args=(weakref.ref(self), stack._core), name="lwipy", daemon=True)
 
     def start(self) -> None:
         self.stack._drive(self)
@@ -46,7 +48,8 @@ class ThreadDriver(Driver):
         """Nothing to do: the core wakes the thread by itself."""
 
     def kick_timer(self) -> None:
-        lib.lwipy_wake(self._core)
+        if not self.is_own_thread:
+            lib.lwipy_wake(self._core)
 
     def wait(self, lock: threading.Lock, deadline: float | None) -> bool:
         if self.is_own_thread:
@@ -64,15 +67,29 @@ class ThreadDriver(Driver):
             self._thread.join()
         self.stack._drive(None)
 
-    def _run(self) -> None:
+    def _hand_out(self) -> int | None:
+        """Python's part; microseconds until the next timer of Python's (-1: none), or None when this is over."""
+        stack = self.stack
         while not self._stopping:
             try:
-                delay = self.stack.poll()
+                stack._run_timers()
+                if not stack.closed:
+                    stack.dispatch()
+                break
             except StackError:
-                _log.exception("the stack has failed; its driver ends")
-                return
+                raise
             except Exception:
                 _log.exception("a callback failed")
-                continue
-            if not self._stopping:
-                lib.lwipy_wait(self._core, -1 if delay is None else int(delay * 1e6))
+        if self._stopping:
+            return None
+        delay = stack._until_timer()
+        return -1 if delay is None else int(delay * 1e6) + 1
+
+
+def _drive(reference: weakref.ref[ThreadDriver], core: Any) -> None:
+    try:
+        while (driver := reference()) is not None and (limit := driver._hand_out()) is not None:
+            del driver
+            check(core, lib.lwipy_run(core, limit))
+    except StackError:
+        _log.exception("the stack has failed; its driver ends")

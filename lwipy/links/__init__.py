@@ -1,5 +1,24 @@
 """Links: where an interface's frames come from and go to."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from lwipy.links.base import Link
 
-__all__ = ["Link"]
+if TYPE_CHECKING:
+    from lwipy.links.qemu import QemuDgram, QemuStream
+
+__all__ = ["Link", "QemuDgram", "QemuStream"]
+
+#: Loaded when first asked for: nobody needs all of them.
+_HOMES = {"QemuDgram": "qemu", "QemuStream": "qemu"}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{home}"), name)

@@ -1,0 +1,75 @@
+/*
+ * Links that have a descriptor: see link_fd.c. One file for each kind.
+ */
+#ifndef LWIPY_LINK_H
+#define LWIPY_LINK_H
+
+#include "netif.h"
+
+#include "lwip/prot/ethernet.h"
+
+struct lwipy_link;
+
+int lwipy_link_transmit(struct lwipy_link *link, const struct pbuf *p);   /* 0, or one of these: */
+enum { LWIPY_LINK_FULL = -1, LWIPY_LINK_ERROR = -2 };
+void lwipy_link_free(struct lwipy_nic *nic);
+void lwipy_links_service(const lwipy_readiness *ready, int count);   /* at the start of a turn */
+void lwipy_links_settle(void);       /* at the end of every call: output goes out, what ended is closed */
+
+#ifndef _WIN32
+#include <sys/socket.h>
+
+struct lwipy_link_kind {
+  /* One batch from the descriptor into lwIP. 0, or an errno (or LWIPY_LINK_END) with which the link ends. */
+  int (*receive)(struct lwipy_link *link);
+  /* The queue to the descriptor, as far as it takes it; sets `blocked` if something is left. The same results. */
+  int (*send)(struct lwipy_link *link);
+  /* How a frame of so many bytes is marked in the queue. */
+  uint32_t (*prefix)(uint32_t length);
+  /* Called when blocked. 0: it will be told by itself when to go on, -1: the descriptor being writable will tell,
+     1: nothing will, the next call tries again. */
+  int (*wait)(struct lwipy_link *link);
+  /* Tries to write a frame at once, with nothing queued before it. 1: done, 0: queue it, or LWIPY_LINK_ERROR. */
+  int (*write)(struct lwipy_link *link, const struct pbuf *p);
+};
+
+#define LWIPY_LINK_END    -1       /* an orderly end, in place of an errno */
+
+struct lwipy_link {
+  struct lwipy_nic *nic;
+  int number;                      /* of the interface */
+  const struct lwipy_link_kind *kind;
+  int fd;                          /* -1: no wire now */
+  int ended;                       /* 0, or an errno or LWIPY_LINK_END with which settle() is to close the link */
+  u8_t blocked;                    /* the descriptor did not take everything */
+  u8_t armed;                      /* and the poller tells when it does */
+  u8_t waits_out;                  /* by the descriptor itself */
+  u8_t dirty;                      /* on settle()'s list */
+  struct lwipy_link *next_dirty;
+  struct lwipy_fifo out;           /* frames for the wire; of a stream: the very bytes */
+  u8_t *in;                        /* LWIPY_LINK_BATCH bytes */
+  size_t in_used;                  /* of a stream: bytes of the frame that is not complete */
+  u32_t news;                      /* LWIPY_LINK_LOST ...; not yet told */
+  int reason;
+  u32_t announced;
+  /* Of datagrams: */
+  struct sockaddr_storage peer;
+  socklen_t peer_length;           /* 0: unknown, or the socket is connected */
+  u8_t learns;                     /* the peer is whoever sent the last datagram */
+  u8_t heard;
+  int waiter;                      /* see link_dgram.c */
+};
+
+#define LWIPY_LINK_BATCH ((size_t)256 << 10)
+#define LWIPY_LINK_FRAMES 64       /* at most in a batch of single frames */
+
+extern const struct lwipy_link_kind lwipy_link_stream, lwipy_link_dgram, lwipy_link_tun;
+
+void lwipy_link_tell(struct lwipy_link *link, u32_t news, int reason);
+size_t lwipy_link_frame_room(const struct lwipy_link *link);   /* the longest frame that makes sense, and one byte */
+int lwipy_dgram_open(struct lwipy_link *link, int fd, const char *peer, size_t peer_length);
+void lwipy_dgram_close(struct lwipy_link *link);
+void lwipy_dgram_describe(const struct lwipy_link *link, char *out, size_t room);
+#endif
+
+#endif /* LWIPY_LINK_H */

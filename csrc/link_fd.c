@@ -1,0 +1,455 @@
+/*
+ * Links that have a descriptor: what they have in common.
+ *
+ * Theory of operation. The interface owns the descriptor. When the poller finds it ready, a turn reads one batch
+ * (at most LWIPY_LINK_BATCH bytes) and gives frame by frame to lwIP. What lwIP sends meanwhile, in this call or any
+ * other, collects in the link's queue and goes out when the call ends, in few system calls. If the descriptor does
+ * not take all of it, the rest waits until the poller says that it is writable; if the queue is full, frames are
+ * dropped and counted. Nothing here ever blocks. The kinds (link_stream.c, link_dgram.c, link_tun.c) know how frames
+ * lie on their descriptor.
+ *
+ * Invariants:
+ * 1. `fd` is in the poller's set while it is open, waiting for writability only while something waits to be written.
+ * 2. A link ends in settle() only, never in the middle of lwIP's work: then its descriptor is closed, its queue is
+ *    emptied, the interface's link goes down, and Python is told once.
+ * 3. A link is on settle()'s list whenever it has output that nobody else will send, or has ended.
+ */
+#include "link.h"
+
+#ifndef _WIN32
+#include "poller.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#ifndef POLLRDHUP
+#define POLLRDHUP 0
+#endif
+
+#define FLUSH_AT ((size_t)128 << 10)    /* output does not collect beyond this, it would leave the cache */
+
+static const struct lwipy_link_kind *const kinds[] = { NULL, &lwipy_link_stream, &lwipy_link_dgram, &lwipy_link_tun };
+static struct lwipy_link *dirty;
+static int ready_watches[LWIPY_READY_ROOM], ready_watch_count;
+
+static void
+touch(struct lwipy_link *link)
+{
+  if (!link->dirty) {
+    link->dirty = 1;
+    link->next_dirty = dirty;
+    dirty = link;
+  }
+}
+
+void
+lwipy_link_tell(struct lwipy_link *link, u32_t news, int reason)
+{
+  link->news |= news;
+  if (reason != 0) {
+    link->reason = reason;
+  }
+  lwipy_atomic_or(&lwipy_self->attention, LWIPY_HAS_LINKS);
+}
+
+size_t
+lwipy_link_frame_room(const struct lwipy_link *link)
+{
+  return (size_t)link->nic->netif.mtu + (link->nic->layer == LWIPY_L2 ? SIZEOF_ETH_HDR + SIZEOF_VLAN_HDR : 0) + 1;
+}
+
+/* ---- Life ---------------------------------------------------------------------------------------------------- */
+
+static void
+close_descriptor(struct lwipy_link *link)
+{
+  if (link->fd >= 0) {
+    lwipy_dgram_close(link);
+    lwipy_poller_unset(lwipy_self, link->fd);
+    close(link->fd);
+    link->fd = -1;
+  }
+  lwipy_fifo_clear(&link->out);
+  link->in_used = 0;
+  link->ended = 0;
+  link->blocked = link->armed = link->waits_out = 0;
+  link->news = 0;
+  link->reason = 0;
+}
+
+static struct lwipy_link *
+link_of(struct lwipy_nic *nic, int number)
+{
+  struct lwipy_link *link = nic->link;
+  if (link == NULL && (link = calloc(1, sizeof(*link))) != NULL) {
+    if ((link->in = malloc(LWIPY_LINK_BATCH)) == NULL) {
+      free(link);
+      return NULL;
+    }
+    link->nic = nic;
+    link->number = number;
+    link->fd = link->waiter = -1;
+    lwipy_wire_cut(nic);
+    lwipy_fifo_clear(&nic->out);
+    nic->link = link;
+  }
+  return link;
+}
+
+int
+core_link_open(int number, int kind, int fd, const char *peer, size_t peer_length)
+{
+  struct lwipy_nic *nic = lwipy_nic(number);
+  struct lwipy_link *link;
+  int result;
+  if (nic == NULL) {
+    return LWIPY_ENODEV;
+  }
+  if (kind < LWIPY_LINK_STREAM || kind > LWIPY_LINK_TUN) {
+    return LWIPY_EARG;
+  }
+  if ((link = link_of(nic, number)) == NULL) {
+    return LWIPY_EMEM;
+  }
+  close_descriptor(link);
+  link->kind = kinds[kind];
+  if (kind == LWIPY_LINK_DGRAM && (result = lwipy_dgram_open(link, fd, peer, peer_length)) != 0) {
+    return result;
+  }
+  if ((result = lwipy_poller_set(lwipy_self, fd, LWIPY_TAG_LINK(number), LWIPY_IN)) != 0) {
+    return result;
+  }
+  link->fd = fd;
+  lwipy_timers_stir();
+  netif_set_link_up(&nic->netif);
+  return 0;
+}
+
+int
+core_link_close(int number)
+{
+  struct lwipy_nic *nic = lwipy_nic(number);
+  struct lwipy_link *link;
+  if (nic == NULL) {
+    return LWIPY_ENODEV;
+  }
+  if ((link = link_of(nic, number)) == NULL) {
+    return LWIPY_EMEM;
+  }
+  netif_set_link_down(&nic->netif);
+  close_descriptor(link);
+  return 0;
+}
+
+void
+lwipy_link_free(struct lwipy_nic *nic)
+{
+  struct lwipy_link *link = nic->link, **at;
+  if (link == NULL) {
+    return;
+  }
+  for (at = &dirty; *at != NULL; at = &(*at)->next_dirty) {
+    if (*at == link) {
+      *at = link->next_dirty;
+      break;
+    }
+  }
+  close_descriptor(link);
+  nic->link = NULL;
+  free(link->in);
+  free(link);
+}
+
+/* The orderly or disorderly end that `ended` asks for. */
+static void
+end(struct lwipy_link *link)
+{
+  int reason = link->ended;
+  u32_t news = link->news;
+  netif_set_link_down(&link->nic->netif);
+  close_descriptor(link);
+  lwipy_link_tell(link, news | LWIPY_LINK_LOST, reason == LWIPY_LINK_END ? 0 : reason);
+}
+
+/* ---- Output -------------------------------------------------------------------------------------------------- */
+
+int
+lwipy_link_transmit(struct lwipy_link *link, const struct pbuf *p)
+{
+  if (link->fd < 0 || link->ended) {
+    return LWIPY_LINK_ERROR;
+  }
+  if (link->kind->write != NULL && link->out.used == 0) {
+    int result = link->kind->write(link, p);
+    if (link->ended) {
+      touch(link);
+    }
+    if (result != 0) {
+      return result > 0 ? 0 : result;
+    }
+  }
+  if (lwipy_fifo_put_behind(&link->out, link->kind->prefix(p->tot_len), p) != 0) {
+    return LWIPY_LINK_FULL;
+  }
+  if (!link->armed) {
+    if (link->out.used >= FLUSH_AT && !link->blocked) {
+      link->ended = link->kind->send(link);
+    }
+    touch(link);
+  }
+  return 0;
+}
+
+/* Asks the poller to tell when the descriptor takes more, or no longer. */
+static void
+arm(struct lwipy_link *link)
+{
+  int how = link->blocked && link->kind->wait != NULL ? link->kind->wait(link) : -1;
+  int wants_out = link->blocked && how < 0;
+  if (wants_out != link->waits_out) {
+    lwipy_poller_set(lwipy_self, link->fd, LWIPY_TAG_LINK(link->number), LWIPY_IN | (wants_out ? LWIPY_OUT : 0));
+    link->waits_out = (u8_t)wants_out;
+  }
+  link->armed = link->blocked && how <= 0;
+}
+
+void
+lwipy_links_settle(void)
+{
+  while (dirty != NULL) {
+    struct lwipy_link *link = dirty;
+    dirty = link->next_dirty;
+    link->dirty = 0;
+    if (link->fd < 0) {
+      continue;
+    }
+    if (!link->ended && link->out.used > 0) {
+      link->blocked = 0;
+      link->ended = link->kind->send(link);
+    }
+    if (link->ended) {
+      end(link);
+    } else {
+      arm(link);
+    }
+  }
+}
+
+/* ---- Input --------------------------------------------------------------------------------------------------- */
+
+static void
+service(struct lwipy_link *link, u32_t events)
+{
+  int result;
+  if (link->fd < 0) {
+    return;
+  }
+  if (events & LWIPY_IN) {
+    lwipy_timers_stir();
+    result = link->kind->receive(link);
+    link->ended = link->ended ? link->ended : result;
+  }
+  if ((events & LWIPY_OUT) || link->ended || link->out.used > 0) {
+    touch(link);
+  }
+}
+
+static void
+note_watch(int number)
+{
+  int i;
+  for (i = 0; i < ready_watch_count; i++) {
+    if (ready_watches[i] == number) {
+      return;
+    }
+  }
+  /* One too many is no loss: it will be reported again. */
+  if (ready_watch_count < LWIPY_READY_ROOM) {
+    ready_watches[ready_watch_count++] = number;
+    lwipy_atomic_or(&lwipy_self->attention, LWIPY_HAS_WATCHED);
+  }
+}
+
+void
+lwipy_links_service(const lwipy_readiness *ready, int count)
+{
+  int i;
+  for (i = 0; i < count; i++) {
+    int number = (int)LWIPY_TAG_NUMBER(ready[i].tag);
+    if (LWIPY_TAG_KIND(ready[i].tag) == LWIPY_TAG_KIND(LWIPY_TAG_WATCH(0))) {
+      note_watch(number);
+    } else if (LWIPY_TAG_KIND(ready[i].tag) == LWIPY_TAG_KIND(LWIPY_TAG_LINK(0))) {
+      struct lwipy_nic *nic = lwipy_nic(number);
+      if (nic != NULL && nic->link != NULL) {
+        service(nic->link, ready[i].events);
+      }
+    }
+  }
+}
+
+/* ---- What Python is told --------------------------------------------------------------------------------------- */
+
+int
+core_link_news(lwipy_link_event *out, int room)
+{
+  int number, count = 0;
+  for (number = 1; number < 256; number++) {
+    struct lwipy_nic *nic = lwipy_nic(number);
+    struct lwipy_link *link = nic != NULL ? nic->link : NULL;
+    if (link == NULL || link->news == 0) {
+      continue;
+    }
+    if (count == room) {
+      return count;
+    }
+    out[count].nic = number;
+    out[count].news = link->news;
+    out[count].reason = link->reason;
+    out[count].announced = link->announced;
+    link->news = 0;
+    link->reason = 0;
+    count++;
+  }
+  lwipy_atomic_and(&lwipy_self->attention, ~(uint32_t)LWIPY_HAS_LINKS);
+  return count;
+}
+
+int
+core_link_get_status(int number, lwipy_link_status *out)
+{
+  struct lwipy_nic *nic = lwipy_nic(number);
+  struct lwipy_link *link = nic != NULL ? nic->link : NULL;
+  memset(out, 0, sizeof(*out));
+  if (nic == NULL) {
+    return LWIPY_ENODEV;
+  }
+  if (link == NULL || link->fd < 0) {
+    return 0;
+  }
+  out->open = 1;
+  out->queued = link->out.used;
+  if (link->kind == &lwipy_link_stream) {
+    struct pollfd fds = { link->fd, POLLIN | POLLRDHUP, 0 };
+    out->hung_up = poll(&fds, 1, 0) > 0 && (fds.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+  } else if (link->kind == &lwipy_link_dgram) {
+    lwipy_dgram_describe(link, out->peer, sizeof(out->peer));
+  }
+  return 0;
+}
+
+/* ---- Watched descriptors of Python's ----------------------------------------------------------------------------- */
+
+int
+core_watch(int fd, int number, int write)
+{
+  return lwipy_poller_set(lwipy_self, fd, LWIPY_TAG_WATCH(number), write ? LWIPY_OUT : LWIPY_IN);
+}
+
+int
+core_unwatch(int fd)
+{
+  lwipy_poller_unset(lwipy_self, fd);
+  return 0;
+}
+
+int
+core_watched(int *out, int room)
+{
+  int count = LWIP_MIN(room, ready_watch_count);
+  memcpy(out, ready_watches, (size_t)count * sizeof(*out));
+  ready_watch_count -= count;
+  memmove(ready_watches, ready_watches + count, (size_t)ready_watch_count * sizeof(*out));
+  if (ready_watch_count == 0) {
+    lwipy_atomic_and(&lwipy_self->attention, ~(uint32_t)LWIPY_HAS_WATCHED);
+  }
+  return count;
+}
+
+#else
+int
+lwipy_link_transmit(struct lwipy_link *link, const struct pbuf *p)
+{
+  (void)link;
+  (void)p;
+  return LWIPY_LINK_ERROR;
+}
+
+void
+lwipy_link_free(struct lwipy_nic *nic)
+{
+  (void)nic;
+}
+
+void
+lwipy_links_service(const lwipy_readiness *ready, int count)
+{
+  (void)ready;
+  (void)count;
+}
+
+void
+lwipy_links_settle(void)
+{
+}
+
+int
+core_link_open(int number, int kind, int fd, const char *peer, size_t peer_length)
+{
+  (void)number;
+  (void)kind;
+  (void)fd;
+  (void)peer;
+  (void)peer_length;
+  return LWIPY_ENOTSUP;
+}
+
+int
+core_link_close(int number)
+{
+  (void)number;
+  return LWIPY_ENOTSUP;
+}
+
+int
+core_link_get_status(int number, lwipy_link_status *out)
+{
+  (void)number;
+  (void)out;
+  return LWIPY_ENOTSUP;
+}
+
+int
+core_link_news(lwipy_link_event *out, int room)
+{
+  (void)out;
+  (void)room;
+  return 0;
+}
+
+int
+core_watch(int fd, int number, int write)
+{
+  (void)fd;
+  (void)number;
+  (void)write;
+  return LWIPY_ENOTSUP;
+}
+
+int
+core_unwatch(int fd)
+{
+  (void)fd;
+  return 0;
+}
+
+int
+core_watched(int *out, int room)
+{
+  (void)out;
+  (void)room;
+  return 0;
+}
+#endif

@@ -1,0 +1,123 @@
+/*
+ * TAP and TUN devices: the kernel's own interfaces, one frame (TAP) or IP packet (TUN) a read or write.
+ *
+ * Theory of operation. The device has no batches, so a frame goes straight from lwIP's pbufs into it; only what it
+ * does not take is queued. The device is opened without packet information (IFF_NO_PI) by lwipy/links/tap.py.
+ *
+ * Invariant: a device that has vanished (EBADFD, by `ip link delete` or with its namespace) ends the link; a device
+ * that is merely down (EIO) costs the frame.
+ */
+#include "link.h"
+
+#ifndef _WIN32
+#include <errno.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#define PIECES 16
+
+#ifndef EBADFD
+#define EBADFD EBADF
+#endif
+
+static uint32_t
+tun_prefix(uint32_t length)
+{
+  return length;
+}
+
+static int
+has_vanished(int error)
+{
+  return error == EBADFD || error == EBADF || error == ENODEV || error == ENXIO;
+}
+
+/* 1: written, 0: not now, LWIPY_LINK_ERROR: refused. */
+static int
+write_pieces(struct lwipy_link *link, const struct iovec *pieces, int count)
+{
+  ssize_t written;
+  do {
+    written = writev(link->fd, pieces, count);
+  } while (written < 0 && errno == EINTR);
+  if (written >= 0) {
+    return 1;
+  }
+  if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS) {
+    return 0;
+  }
+  if (has_vanished(errno)) {
+    link->ended = errno;
+  }
+  return LWIPY_LINK_ERROR;
+}
+
+static int
+tun_write(struct lwipy_link *link, const struct pbuf *p)
+{
+  struct iovec pieces[PIECES];
+  int count = 0;
+  for (; p != NULL; p = p->next) {
+    if (count == PIECES) {
+      return 0;
+    }
+    pieces[count].iov_base = p->payload;
+    pieces[count].iov_len = p->len;
+    count++;
+  }
+  return write_pieces(link, pieces, count);
+}
+
+static int
+tun_send(struct lwipy_link *link)
+{
+  struct lwipy_fifo *out = &link->out;
+  while (out->used > 0) {
+    struct iovec pieces[2];
+    uint8_t *start;
+    size_t length = lwipy_fifo_length(out, 0);
+    int result;
+    pieces[0].iov_len = lwipy_fifo_piece(out, sizeof(u32_t), length, &start);
+    pieces[0].iov_base = start;
+    pieces[1].iov_len = lwipy_fifo_piece(out, sizeof(u32_t) + pieces[0].iov_len, length - pieces[0].iov_len, &start);
+    pieces[1].iov_base = start;
+    result = write_pieces(link, pieces, pieces[1].iov_len > 0 ? 2 : 1);
+    if (result == 0) {
+      link->blocked = 1;
+      return 0;
+    }
+    if (result < 0) {
+      link->nic->count.tx_error++;
+    }
+    if (link->ended) {
+      return link->ended;
+    }
+    lwipy_fifo_skip(out, sizeof(u32_t) + length);
+  }
+  return 0;
+}
+
+static int
+tun_receive(struct lwipy_link *link)
+{
+  size_t room = lwipy_link_frame_room(link);
+  int i;
+  for (i = 0; i < LWIPY_LINK_FRAMES && !link->ended; i++) {
+    ssize_t got = read(link->fd, link->in, room);
+    if (got > 0) {
+      lwipy_nic_input(link->nic, link->in, (size_t)got);
+    } else if (got == 0) {
+      return LWIPY_LINK_END;
+    } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+      return 0;
+    } else if (errno != EINTR) {
+      return errno;
+    }
+  }
+  return 0;
+}
+
+const struct lwipy_link_kind lwipy_link_tun = {
+  .receive = tun_receive, .send = tun_send, .prefix = tun_prefix, .write = tun_write
+};
+#endif

@@ -1,0 +1,129 @@
+/*
+ * The poller where there is neither epoll nor kqueue: wake-ups only, by an event (Windows) or a pipe.
+ */
+#if !defined(__linux__) && !defined(__APPLE__) && !defined(__FreeBSD__) && !defined(__NetBSD__) && \
+    !defined(__OpenBSD__) && !defined(__DragonFly__)
+#include "core.h"
+#include "poller.h"
+
+int
+lwipy_poller_set(lwipy_core *core, int fd, uint32_t tag, int interest)
+{
+  (void)core;
+  (void)fd;
+  (void)tag;
+  (void)interest;
+  return LWIPY_ENOTSUP;
+}
+
+void
+lwipy_poller_unset(lwipy_core *core, int fd)
+{
+  (void)core;
+  (void)fd;
+}
+
+#ifdef _WIN32
+
+int
+lwipy_poller_open(lwipy_core *core)
+{
+  core->wake_event = CreateEventW(NULL, FALSE, FALSE, NULL);
+  return core->wake_event != NULL ? 0 : -1;
+}
+
+void
+lwipy_poller_close(lwipy_core *core)
+{
+  CloseHandle(core->wake_event);
+}
+
+void
+lwipy_poller_kick(lwipy_core *core)
+{
+  SetEvent(core->wake_event);
+}
+
+int
+lwipy_poller_fd(lwipy_core *core)
+{
+  (void)core;
+  return LWIPY_ENOTSUP;
+}
+
+int
+lwipy_poller_wait(lwipy_core *core, lwipy_readiness *out, int64_t microseconds)
+{
+  (void)out;
+  WaitForSingleObject(core->wake_event, microseconds < 0 ? INFINITE : (DWORD)((microseconds + 999) / 1000));
+  return 0;
+}
+
+int
+lwipy_poller_collect(lwipy_core *core, lwipy_readiness *out)
+{
+  (void)core;
+  (void)out;
+  return 0;
+}
+
+#else
+#include <fcntl.h>
+#include <poll.h>
+#include <unistd.h>
+
+int
+lwipy_poller_open(lwipy_core *core)
+{
+  int i;
+  if (pipe(core->wake_fd) != 0) {
+    return -1;
+  }
+  for (i = 0; i < 2; i++) {
+    fcntl(core->wake_fd[i], F_SETFL, O_NONBLOCK);
+    fcntl(core->wake_fd[i], F_SETFD, FD_CLOEXEC);
+  }
+  return 0;
+}
+
+void
+lwipy_poller_close(lwipy_core *core)
+{
+  close(core->wake_fd[0]);
+  close(core->wake_fd[1]);
+}
+
+void
+lwipy_poller_kick(lwipy_core *core)
+{
+  /* A full pipe is already a wake-up. */
+  ssize_t written = write(core->wake_fd[1], "", 1);
+  (void)written;
+}
+
+int
+lwipy_poller_fd(lwipy_core *core)
+{
+  return core->wake_fd[0];
+}
+
+int
+lwipy_poller_wait(lwipy_core *core, lwipy_readiness *out, int64_t microseconds)
+{
+  struct pollfd fds = { core->wake_fd[0], POLLIN, 0 };
+  char drain[64];
+  (void)out;
+  if (poll(&fds, 1, microseconds < 0 ? -1 : (int)((microseconds + 999) / 1000)) > 0) {
+    while (read(core->wake_fd[0], drain, sizeof(drain)) == (ssize_t)sizeof(drain)) {
+    }
+  }
+  return 0;
+}
+
+int
+lwipy_poller_collect(lwipy_core *core, lwipy_readiness *out)
+{
+  return lwipy_poller_wait(core, out, 0);
+}
+#endif
+#endif
