@@ -36,7 +36,9 @@ class Meeting:
     @property
     def public(self) -> str | tuple[str, int]:
         """As users have it: the path, or host and port."""
-        return self.address if self.family == socket.AF_UNIX else self.address[:2]
+        if self.family == socket.AF_UNIX:
+            return str(self.address)
+        return str(self.address[0]), int(self.address[1])
 
     def __str__(self) -> str:
         if self.family == socket.AF_UNIX:
@@ -85,7 +87,7 @@ class BoundSocket:
             self.socket.setblocking(False)
             if where.path is not None:
                 _remove_stale(where.path, kind)
-                os.fchmod(self.socket.fileno(), 0o600)      # Linux makes the file with this mode
+                os.fchmod(self.socket.fileno(), 0o600)  # Linux makes the file with this mode
             elif kind == socket.SOCK_STREAM:
                 self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self.socket.bind(where.address)
@@ -96,7 +98,7 @@ class BoundSocket:
                 self.socket.listen(8)
         except OSError as error:
             self.socket.close()
-            raise type(error)(error.errno, f"{os.strerror(error.errno or 0)}: {where}") from None
+            raise type(error)(error.errno, f"{error.strerror}: {where}") from None
         self.where = where.bound(self.socket)
 
     def close(self) -> None:
@@ -125,7 +127,7 @@ def _remove_stale(path: str, kind: socket.SocketKind) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise FileExistsError(errno.EADDRINUSE, f"{path} is there and is no socket")
+        raise OSError(errno.EADDRINUSE, "There is a file, and it is no socket")
     with socket.socket(socket.AF_UNIX, kind) as probe:
         probe.setblocking(False)
         try:
@@ -133,4 +135,4 @@ def _remove_stale(path: str, kind: socket.SocketKind) -> None:
         except ConnectionRefusedError:
             Path(path).unlink(missing_ok=True)
         except OSError:
-            return      # somebody is there: bind() will say so
+            return  # somebody is there: bind() will say so

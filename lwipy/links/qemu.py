@@ -22,7 +22,8 @@ import os
 import shlex
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from lwipy._native import lib
 from lwipy.links._addresses import BoundSocket, Meeting, SocketAddress, parse_meeting
@@ -167,7 +168,7 @@ class QemuStream(_QemuLink):
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return
         except OSError as error:
-            if self._interface is not None:     # else it was closed by another thread
+            if self._interface is not None:  # else it was closed by another thread
                 _log.error("%r: cannot accept (%s); trying again in a second", self, error)
                 self._stack.unwatch(self._listener.socket.fileno())
                 self._timer = self._stack.call_later(1.0, self._watch_listener)
@@ -287,7 +288,7 @@ def _legacy(where: Meeting) -> str:
 
 def _addr(name: str, where: Meeting) -> list[tuple[str, str]]:
     if where.path is not None:
-        return [(f"{name}.type", "unix"), (f"{name}.path", os.path.abspath(where.path))]
+        return [(f"{name}.type", "unix"), (f"{name}.path", str(Path(where.path).absolute()))]
     host, port = where.address[:2]
     return [(f"{name}.type", "inet"), (f"{name}.host", host), (f"{name}.port", str(port))]
 
