@@ -8,6 +8,7 @@
  */
 #include "link.h"
 #include "netif.h"
+#include "stage.h"
 
 #include <string.h>
 
@@ -45,7 +46,7 @@ lwipy_inside_close(void)
 static int64_t
 next_deadline(void)
 {
-  return lwipy_netif_has_work() ? 0 : lwipy_timers_deadline();
+  return lwipy_netif_has_work() ? 0 : LWIP_MIN(lwipy_timers_deadline(), lwipy_stages_due);
 }
 
 static int64_t
@@ -71,6 +72,7 @@ static void
 run_due(void)
 {
   int round;
+  lwipy_stages_run();
   /* Packets to oneself answer each other; a few rounds settle most exchanges, the next poll does the rest. */
   for (round = 0; round < 8; round++) {
     if (lwipy_netif_has_work()) {

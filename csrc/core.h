@@ -51,6 +51,7 @@ extern struct lwipy_core *lwipy_self;
 
 /* ---- port.c ------------------------------------------------------------------------------------------------ */
 int64_t lwipy_now(void);
+int64_t lwipy_now_ns(void);
 void lwipy_port_open(const lwipy_options *options);
 u32_t lwipy_isn(const ip_addr_t *local, u16_t local_port, const ip_addr_t *remote, u16_t remote_port);
 

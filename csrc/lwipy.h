@@ -41,7 +41,8 @@ enum {
 enum { LWIPY_HAS_EVENTS = 1, LWIPY_HAS_FRAMES = 2, LWIPY_HAS_DEADLINE = 4, LWIPY_HAS_INPUT = 8,
        LWIPY_HAS_LINKS = 16,      /* lwipy_link_news() */
        LWIPY_HAS_WATCHED = 32,    /* lwipy_watched() */
-       LWIPY_WOKEN = 64 };        /* lwipy_wake() was called */
+       LWIPY_WOKEN = 64,          /* lwipy_wake() was called */
+       LWIPY_HAS_TROUBLE = 128 }; /* a stage ended by itself */
 
 enum { LWIPY_OPT_NODELAY = 1, LWIPY_OPT_KEEPALIVE, LWIPY_OPT_KEEPIDLE, LWIPY_OPT_KEEPINTVL, LWIPY_OPT_KEEPCNT,
        LWIPY_OPT_RCVBUF, LWIPY_OPT_SNDBUF, LWIPY_OPT_REUSEADDR, LWIPY_OPT_BROADCAST, LWIPY_OPT_TTL, LWIPY_OPT_TOS,
@@ -50,6 +51,7 @@ enum { LWIPY_OPT_NODELAY = 1, LWIPY_OPT_KEEPALIVE, LWIPY_OPT_KEEPIDLE, LWIPY_OPT
 
 enum { LWIPY_TCP = 1, LWIPY_UDP = 2, LWIPY_RAW = 3 };
 enum { LWIPY_L2 = 2, LWIPY_L3 = 3 };
+enum { LWIPY_IN = 0, LWIPY_OUT = 1 };    /* directions: from the wire, towards the wire */
 enum { LWIPY_NETIF_UP = 1, LWIPY_NETIF_LINK = 2 };
 
 /* ---- Links that have a descriptor ------------------------------------------------------------------------ */
@@ -127,6 +129,43 @@ typedef struct {
   uint64_t endpoints;
 } lwipy_statistics;
 
+/* One direction of a bad network, see impair.c. */
+typedef struct {
+  double loss, duplicate, corrupt, reorder;    /* probabilities, 0 to 1 */
+  int64_t delay, jitter;
+  uint64_t rate;               /* bits a second, 0 for no limit; what waits for it: */
+  uint32_t queue;              /* frames */
+  uint64_t queue_bytes;
+} lwipy_impairment;
+
+typedef struct {
+  uint64_t frames, lost, corrupted, duplicated, reordered, delayed;
+  uint64_t queue_full;         /* dropped: the line's queue, or memory, was full */
+  uint64_t passed;             /* went on, copies included */
+  uint64_t kept;               /* on their way now */
+} lwipy_impair_counters;
+
+/* A burst limit towards the wire, see pace.c. */
+typedef struct {
+  uint32_t burst;              /* frames in any `interval` */
+  uint64_t burst_bytes;        /* and bytes; 0 for any number */
+  int64_t interval;
+  uint32_t queue;              /* frames that may wait */
+} lwipy_pacing;
+
+typedef struct {
+  uint64_t passed;             /* went on, at once or later */
+  uint64_t waited;             /* had to wait */
+  uint64_t queue_full;         /* dropped; the interface's tx_full counts them too */
+  uint64_t waiting;            /* now */
+} lwipy_pace_counters;
+
+typedef struct {
+  uint64_t frames, bytes;      /* written or about to be; the bytes are the file's */
+  uint64_t dropped;            /* not recorded: the reader was too slow, or writing has failed */
+  int error;                   /* the errno that ended it, or 0 */
+} lwipy_capture_counters;
+
 typedef struct {
   uint64_t seed;               /* 0: random numbers from the system */
   uint64_t memory;             /* bytes the arena may grow to */
@@ -202,6 +241,21 @@ int lwipy_watched(lwipy_core *core, int *out, int room);
 
 int lwipy_unwire(lwipy_core *core, int nic);
 int lwipy_wire_join(lwipy_core *core, int nic, struct lwipy_wire *wire, int side);
+
+/* Stages between lwIP and the link (stage.h). `add` answers with the stage's number; removing one passes on what it
+   keeps. A capture owns `fd` from then on, also when it cannot be added. */
+int lwipy_stage_remove(lwipy_core *core, int nic, int stage);
+int lwipy_impair_add(lwipy_core *core, int nic);
+int lwipy_impair_seed(lwipy_core *core, int nic, int stage, uint64_t seed);
+int lwipy_impair_set(lwipy_core *core, int nic, int stage, int direction, const lwipy_impairment *set);
+int lwipy_impair_get_counters(lwipy_core *core, int nic, int stage, int direction, lwipy_impair_counters *out);
+int lwipy_pace_add(lwipy_core *core, int nic, const lwipy_pacing *set);
+int lwipy_pace_set(lwipy_core *core, int nic, int stage, const lwipy_pacing *set);
+int lwipy_pace_get_counters(lwipy_core *core, int nic, int stage, lwipy_pace_counters *out);
+int lwipy_capture_add(lwipy_core *core, int nic, int fd, int at_wire, uint32_t snaplen, int64_t start_ns);
+int lwipy_capture_flush(lwipy_core *core, int nic, int stage);
+int lwipy_capture_get_counters(lwipy_core *core, int nic, int stage, lwipy_capture_counters *out);
+int lwipy_clear_trouble(lwipy_core *core);
 
 /* ---- Endpoints ------------------------------------------------------------------------------------------- */
 int lwipy_socket(lwipy_core *core, int kind, int family, int protocol, lwipy_handle *out);

@@ -8,11 +8,14 @@
  * Invariants:
  * 1. An interface is known by lwIP's index (1..255; 1 is the loopback), which is not reused while it lives.
  * 2. `netif.state` points to the lwipy_nic; the netif is its first member. lwIP's loopback has no lwipy_nic.
- * 3. Whoever removes a nic ends its link, cuts its wire and frees its queue first; lwIP closes the pcbs bound to its addresses.
- * 4. Every frame that does not get through is counted in exactly one counter.
+ * 3. Whoever removes a nic ends its link and stages, cuts its wire and frees its queue first; lwIP closes the pcbs bound
+ *    to its addresses.
+ * 4. Every frame that does not get through is counted in exactly one counter. The counters stand at the wire: what a
+ *    stage (stage.h) drops or repeats on the way in was received once, and on the way out is sent as often as it goes.
  */
 #include "netif.h"
 #include "link.h"
+#include "stage.h"
 
 #include <string.h>
 
@@ -86,13 +89,12 @@ deliver(struct lwipy_nic *nic, const struct pbuf *p)
   return 0;
 }
 
-/* Every frame of lwIP's for the wire comes through here. Losing one is the network's right, so lwIP hears ERR_OK. */
-static err_t
-transmit(struct lwipy_nic *nic, struct pbuf *p)
+void
+lwipy_nic_output(struct lwipy_nic *nic, const struct pbuf *p)
 {
   if (!netif_is_link_up(&nic->netif)) {
     nic->count.tx_down++;
-    return ERR_OK;
+    return;
   }
   switch (deliver(nic, p)) {
     case 0:
@@ -104,6 +106,17 @@ transmit(struct lwipy_nic *nic, struct pbuf *p)
       break;
     default:
       nic->count.tx_full++;
+  }
+}
+
+/* Every frame of lwIP's for the wire comes through here. Losing one is the network's right, so lwIP hears ERR_OK. */
+static err_t
+transmit(struct lwipy_nic *nic, struct pbuf *p)
+{
+  if (nic->stages[LWIPY_OUT] != NULL) {
+    lwipy_stages_enter(nic, LWIPY_OUT, p);
+  } else {
+    lwipy_nic_output(nic, p);
   }
   return ERR_OK;
 }
@@ -172,10 +185,8 @@ feed(struct lwipy_nic *nic, const u8_t *frame, size_t length)
 }
 
 void
-lwipy_nic_input(struct lwipy_nic *nic, const u8_t *frame, size_t length)
+lwipy_nic_accept(struct lwipy_nic *nic, const u8_t *frame, size_t length)
 {
-  nic->count.rx_frames++;
-  nic->count.rx_bytes += length;
   if (!netif_is_up(&nic->netif) || !netif_is_link_up(&nic->netif)) {
     nic->count.rx_down++;
     return;
@@ -190,6 +201,20 @@ lwipy_nic_input(struct lwipy_nic *nic, const u8_t *frame, size_t length)
   }
   if (nic->netif.ip6_autoconfig_enabled) {
     lwipy_keep_addresses(nic);
+  }
+}
+
+void
+lwipy_nic_input(struct lwipy_nic *nic, const u8_t *frame, size_t length)
+{
+  nic->count.rx_frames++;
+  nic->count.rx_bytes += length;
+  if (nic->stages[LWIPY_IN] == NULL) {
+    lwipy_nic_accept(nic, frame, length);
+  } else if (length == 0 || length > UINT16_MAX) {
+    nic->count.rx_malformed++;
+  } else {
+    lwipy_stages_enter_bytes(nic, frame, (u16_t)length);
   }
 }
 
@@ -385,6 +410,7 @@ core_netif_remove(int number)
   dhcp_cleanup(&nic->netif);
   netif_remove(&nic->netif);
   lwipy_link_free(nic);
+  lwipy_stages_end(nic);
   lwipy_wire_cut(nic);
   lwipy_fifo_clear(&nic->out);
   lwipy_nic_forget_hostname(nic);
@@ -459,6 +485,7 @@ lwipy_netif_close_all(void)
   for (i = 1; i < 256; i++) {
     if (nics[i] != NULL) {
       lwipy_link_free(nics[i]);
+      lwipy_stages_end(nics[i]);
       lwipy_wire_cut(nics[i]);
       lwipy_fifo_clear(&nics[i]->out);
     }

@@ -8,6 +8,7 @@
 #include "fifo.h"
 
 struct lwipy_link;
+struct lwipy_stage;
 struct lwipy_wire;
 
 struct lwipy_nic {
@@ -20,13 +21,16 @@ struct lwipy_nic {
   struct lwipy_wire *wire;             /* or the wire they go to */
   int wire_side;
   struct lwipy_link *link;             /* or the descriptor they go to */
+  struct lwipy_stage *stages[2];       /* the first that a frame of each direction meets, or NULL */
   lwipy_netif_counters count;
 };
 
 struct lwipy_nic *lwipy_nic(int number);          /* NULL: no such interface */
 struct lwipy_nic *lwipy_nic_of(const struct netif *netif);   /* NULL for lwIP's loopback */
 void lwipy_nic_forget_hostname(struct lwipy_nic *nic);
-void lwipy_nic_input(struct lwipy_nic *nic, const u8_t *frame, size_t length);
+void lwipy_nic_input(struct lwipy_nic *nic, const u8_t *frame, size_t length);    /* from the wire */
+void lwipy_nic_accept(struct lwipy_nic *nic, const u8_t *frame, size_t length);   /* behind the stages: to lwIP */
+void lwipy_nic_output(struct lwipy_nic *nic, const struct pbuf *p);               /* behind the stages: to the wire */
 
 /* addresses.c */
 int lwipy_mtu_for(int layer, int mtu);            /* what lwIP can use of it */

@@ -6,16 +6,23 @@
 #endif
 #include "platform.h"
 
-#ifdef _WIN32
-#include <bcrypt.h>
-
 int64_t
 lwipy_monotonic(void)
+{
+  return lwipy_monotonic_ns() / 1000;
+}
+
+#ifdef _WIN32
+#include <bcrypt.h>
+#include <io.h>
+
+int64_t
+lwipy_monotonic_ns(void)
 {
   LARGE_INTEGER ticks, frequency;
   QueryPerformanceCounter(&ticks);
   QueryPerformanceFrequency(&frequency);
-  return (int64_t)((double)ticks.QuadPart * 1e6 / (double)frequency.QuadPart);
+  return (int64_t)((double)ticks.QuadPart * 1e9 / (double)frequency.QuadPart);
 }
 
 int
@@ -43,17 +50,42 @@ lwipy_unreserve(void *start, size_t length)
   VirtualFree(start, 0, MEM_RELEASE);
 }
 
+long
+lwipy_file_write(int fd, int regular, const void *data, size_t length)
+{
+  (void)regular;
+  return _write(fd, data, (unsigned)length);
+}
+
+int
+lwipy_file_is_regular(int fd)
+{
+  (void)fd;
+  return 1;
+}
+
+void
+lwipy_file_close(int fd)
+{
+  _close(fd);
+}
+
 #else
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 int64_t
-lwipy_monotonic(void)
+lwipy_monotonic_ns(void)
 {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
-  return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+  return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
 int
@@ -92,5 +124,34 @@ void
 lwipy_unreserve(void *start, size_t length)
 {
   munmap(start, length);
+}
+
+/* A pipe that can be written to takes at least PIPE_BUF bytes without waiting. */
+long
+lwipy_file_write(int fd, int regular, const void *data, size_t length)
+{
+  struct pollfd ready = { fd, POLLOUT, 0 };
+  ssize_t written;
+  if (!regular) {
+    if (poll(&ready, 1, 0) <= 0) {
+      return 0;
+    }
+    length = length < PIPE_BUF ? length : PIPE_BUF;
+  }
+  written = write(fd, data, length);
+  return written < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : (long)written;
+}
+
+int
+lwipy_file_is_regular(int fd)
+{
+  struct stat info;
+  return fstat(fd, &info) == 0 && S_ISREG(info.st_mode);
+}
+
+void
+lwipy_file_close(int fd)
+{
+  close(fd);
 }
 #endif

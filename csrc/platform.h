@@ -1,6 +1,6 @@
 /*
  * The few things that differ between POSIX and Windows: a mutex, the calling thread's identity, a monotonic
- * clock, random bytes, atomic bits, address space.
+ * clock, random bytes, atomic bits, address space, writing to a file.
  */
 #ifndef LWIPY_PLATFORM_H
 #define LWIPY_PLATFORM_H
@@ -43,9 +43,15 @@ typedef pthread_t lwipy_thread;
 #endif
 
 int64_t lwipy_monotonic(void);                    /* microseconds */
+int64_t lwipy_monotonic_ns(void);
 int lwipy_system_random(void *out, size_t length); /* 0, or -1 */
 void *lwipy_reserve(size_t length);               /* address space that costs memory only where touched */
 int lwipy_commit(void *start, size_t length);     /* makes a part of it usable; nothing to do on POSIX */
 void lwipy_unreserve(void *start, size_t length);
+
+/* Writes what `fd` takes without waiting: bytes, 0 for none now, or -1 and errno. A regular file takes everything. */
+long lwipy_file_write(int fd, int regular, const void *data, size_t length);
+int lwipy_file_is_regular(int fd);
+void lwipy_file_close(int fd);
 
 #endif /* LWIPY_PLATFORM_H */

@@ -29,6 +29,12 @@ lwipy_now(void)
   return latest;
 }
 
+int64_t
+lwipy_now_ns(void)
+{
+  return manual_time >= 0 ? manual_time * 1000 : lwipy_monotonic_ns();
+}
+
 u32_t
 sys_now(void)
 {

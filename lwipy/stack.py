@@ -50,7 +50,8 @@ _EVENTS: Final[int] = lib.LWIPY_HAS_EVENTS
 _FRAMES: Final[int] = lib.LWIPY_HAS_FRAMES
 _LINKS: Final[int] = lib.LWIPY_HAS_LINKS
 _WATCHED: Final[int] = lib.LWIPY_HAS_WATCHED
-_NEWS: Final[int] = _EVENTS | _FRAMES | _LINKS | _WATCHED
+_TROUBLE: Final[int] = lib.LWIPY_HAS_TROUBLE
+_NEWS: Final[int] = _EVENTS | _FRAMES | _LINKS | _WATCHED | _TROUBLE
 _BATCH: Final = 256
 
 #: Bytes that one stack may allocate, unless told otherwise.
@@ -319,8 +320,16 @@ class Stack:
                     self._dispatch_events()
                 if pending & _FRAMES and not self.closed:
                     self._dispatch_frames()
+                if pending & _TROUBLE and not self.closed:
+                    self._dispatch_trouble()
         finally:
             self._dispatching = False
+
+    def _dispatch_trouble(self) -> None:
+        """Stages that ended by themselves."""
+        lib.lwipy_clear_trouble(self._core)
+        for interface in list(self._interfaces.values()):
+            interface._look_for_trouble()
 
     def _dispatch_links(self) -> None:
         event = ffi.new("lwipy_link_event *")
@@ -391,7 +400,8 @@ class Stack:
         text with prefix ("10.0.0.1/24", "fd00::1/64", a list for several IPv6), `gateway` one address or one of each
         family. Without `mac` a random one is taken. ValueError names the value that is wrong.
         """
-        layer = getattr(link, "layer", layer)
+        if link is not None and link.layer is not None:
+            layer = link.layer
         if layer not in (2, 3):
             raise ValueError(f"layer {layer} is unknown: expected 2 (Ethernet) or 3 (IP)")
         if name is None:
@@ -507,6 +517,7 @@ class Stack:
         for interface in list(self._interfaces.values()):
             if interface._link is not None:
                 interface._link.detach()
+            interface._retire_stages()
             interface.number = 0
         endpoints, self._endpoints = list(self._endpoints.values()), {}
         del self._core

@@ -14,9 +14,14 @@ if TYPE_CHECKING:
 
 
 class Link:
-    """The contract. `layer` is 2 for Ethernet frames, 3 for IP packets."""
+    """The contract.
 
-    layer = 2
+    `layer` is 2 for Ethernet frames, 3 for IP packets, None for whatever the interface is told to be.
+    `takes_frames` says that :meth:`transmit` wants the frames for the wire; not so where they are moved in C.
+    """
+
+    layer: int | None = 2
+    takes_frames: bool = True
 
     def attach(self, interface: Interface) -> None:
         """Starts to carry frames for `interface`. Called once, before the first frame."""

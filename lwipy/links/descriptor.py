@@ -37,6 +37,8 @@ class Status(NamedTuple):
 class DescriptorLink(Link):
     """What these links share. OSError ENOTSUP where the system cannot have them."""
 
+    takes_frames = False
+
     def __init__(self) -> None:
         self._interface: Interface | None = None
         if sys.platform == "win32":
