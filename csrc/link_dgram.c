@@ -166,7 +166,7 @@ dgram_wait(struct lwipy_link *link)
     fcntl(link->waiter, F_SETFL, O_NONBLOCK);
   }
   if (connect(link->waiter, (const struct sockaddr *)&link->peer, link->peer_length) != 0 ||
-      lwipy_poller_set(lwipy_self, link->waiter, LWIPY_TAG_LINK(link->number), LWIPY_OUT | LWIPY_ONCE) != 0) {
+      lwipy_poller_set(lwipy_self, link->waiter, LWIPY_TAG_LINK(link->number), LWIPY_POLL_OUT | LWIPY_ONCE) != 0) {
     return 1;
   }
   return 0;

@@ -119,7 +119,7 @@ core_link_open(int number, int kind, int fd, const char *peer, size_t peer_lengt
   if (kind == LWIPY_LINK_DGRAM && (result = lwipy_dgram_open(link, fd, peer, peer_length)) != 0) {
     return result;
   }
-  if ((result = lwipy_poller_set(lwipy_self, fd, LWIPY_TAG_LINK(number), LWIPY_IN)) != 0) {
+  if ((result = lwipy_poller_set(lwipy_self, fd, LWIPY_TAG_LINK(number), LWIPY_POLL_IN)) != 0) {
     return result;
   }
   link->fd = fd;
@@ -210,7 +210,7 @@ arm(struct lwipy_link *link)
   int how = link->blocked && link->kind->wait != NULL ? link->kind->wait(link) : -1;
   int wants_out = link->blocked && how < 0;
   if (wants_out != link->waits_out) {
-    lwipy_poller_set(lwipy_self, link->fd, LWIPY_TAG_LINK(link->number), LWIPY_IN | (wants_out ? LWIPY_OUT : 0));
+    lwipy_poller_set(lwipy_self, link->fd, LWIPY_TAG_LINK(link->number), LWIPY_POLL_IN | (wants_out ? LWIPY_POLL_OUT : 0));
     link->waits_out = (u8_t)wants_out;
   }
   link->armed = link->blocked && how <= 0;
@@ -247,12 +247,12 @@ service(struct lwipy_link *link, u32_t events)
   if (link->fd < 0) {
     return;
   }
-  if (events & LWIPY_IN) {
+  if (events & LWIPY_POLL_IN) {
     lwipy_timers_stir();
     result = link->kind->receive(link);
     link->ended = link->ended ? link->ended : result;
   }
-  if ((events & LWIPY_OUT) || link->ended || link->out.used > 0) {
+  if ((events & LWIPY_POLL_OUT) || link->ended || link->out.used > 0) {
     touch(link);
   }
 }
@@ -345,7 +345,7 @@ core_link_get_status(int number, lwipy_link_status *out)
 int
 core_watch(int fd, int number, int write)
 {
-  return lwipy_poller_set(lwipy_self, fd, LWIPY_TAG_WATCH(number), write ? LWIPY_OUT : LWIPY_IN);
+  return lwipy_poller_set(lwipy_self, fd, LWIPY_TAG_WATCH(number), write ? LWIPY_POLL_OUT : LWIPY_POLL_IN);
 }
 
 int

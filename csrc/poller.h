@@ -12,7 +12,7 @@
 
 #include "lwipy.h"
 
-enum { LWIPY_IN = 1, LWIPY_OUT = 2, LWIPY_ONCE = 4 };   /* ONCE: silent after one report, until set again */
+enum { LWIPY_POLL_IN = 1, LWIPY_POLL_OUT = 2, LWIPY_ONCE = 4 };   /* ONCE: silent after one report, until set again */
 
 #define LWIPY_TAG_WAKE        0u
 #define LWIPY_TAG_LINK(nic)   (1u << 28 | (uint32_t)(nic))

@@ -78,7 +78,7 @@ lwipy_poller_set(lwipy_core *core, int fd, uint32_t tag, int interest)
   if (poller < 0) {
     return poller;
   }
-  event.events = (interest & LWIPY_IN ? EPOLLIN : 0) | (interest & LWIPY_OUT ? EPOLLOUT : 0) |
+  event.events = (interest & LWIPY_POLL_IN ? EPOLLIN : 0) | (interest & LWIPY_POLL_OUT ? EPOLLOUT : 0) |
                  (interest & LWIPY_ONCE ? EPOLLONESHOT : 0);
   if (epoll_ctl(poller, EPOLL_CTL_MOD, fd, &event) != 0 &&
       (errno != ENOENT || epoll_ctl(poller, EPOLL_CTL_ADD, fd, &event) != 0)) {
@@ -138,7 +138,7 @@ lwipy_poller_wait(lwipy_core *core, lwipy_readiness *out, int64_t microseconds)
   count = wait_for_events(poller, events, microseconds);
   for (i = 0; i < count; i++) {
     out[i].tag = events[i].data.u32;
-    out[i].events = (events[i].events & EPOLLOUT ? LWIPY_OUT : 0) | (events[i].events & ~EPOLLOUT ? LWIPY_IN : 0);
+    out[i].events = (events[i].events & EPOLLOUT ? LWIPY_POLL_OUT : 0) | (events[i].events & ~EPOLLOUT ? LWIPY_POLL_IN : 0);
   }
   return count < 0 ? 0 : count;
 }

@@ -56,12 +56,12 @@ lwipy_poller_set(lwipy_core *core, int fd, uint32_t tag, int interest)
 {
   int once = interest & LWIPY_ONCE ? EV_ONESHOT : 0;
   /* A filter that is not there cannot be deleted, which is no error here. */
-  if (change(core->poller, fd, EVFILT_READ, interest & LWIPY_IN ? EV_ADD | once : EV_DELETE, tag) != 0 &&
-      (interest & LWIPY_IN)) {
+  if (change(core->poller, fd, EVFILT_READ, interest & LWIPY_POLL_IN ? EV_ADD | once : EV_DELETE, tag) != 0 &&
+      (interest & LWIPY_POLL_IN)) {
     return LWIPY_ESYSTEM - errno;
   }
-  if (change(core->poller, fd, EVFILT_WRITE, interest & LWIPY_OUT ? EV_ADD | once : EV_DELETE, tag) != 0 &&
-      (interest & LWIPY_OUT)) {
+  if (change(core->poller, fd, EVFILT_WRITE, interest & LWIPY_POLL_OUT ? EV_ADD | once : EV_DELETE, tag) != 0 &&
+      (interest & LWIPY_POLL_OUT)) {
     return LWIPY_ESYSTEM - errno;
   }
   return 0;
@@ -82,7 +82,7 @@ lwipy_poller_wait(lwipy_core *core, lwipy_readiness *out, int64_t microseconds)
   int i, count = kevent(core->poller, NULL, 0, events, LWIPY_READY_ROOM, microseconds < 0 ? NULL : &timeout);
   for (i = 0; i < count; i++) {
     out[i].tag = (uint32_t)(uintptr_t)events[i].udata;
-    out[i].events = events[i].filter == EVFILT_WRITE ? LWIPY_OUT : LWIPY_IN;
+    out[i].events = events[i].filter == EVFILT_WRITE ? LWIPY_POLL_OUT : LWIPY_POLL_IN;
   }
   return count < 0 ? 0 : count;
 }
