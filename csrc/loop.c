@@ -83,7 +83,6 @@ void
 lwipy_wake_clear(lwipy_core *core)
 {
   lwipy_atomic_and(&core->attention, ~(uint32_t)LWIPY_WOKEN);
-  lwipy_poll(core);
 }
 
 static int

@@ -186,8 +186,9 @@ int lwipy_wire(lwipy_core *core_a, int nic_a, lwipy_core *core_b, int nic_b);
 int lwipy_run(lwipy_core *core, int64_t microseconds);
 int64_t lwipy_poll(lwipy_core *core);              /* runs what is due and ready; microseconds to the next deadline, or -1 */
 void lwipy_wake(lwipy_core *core);                 /* ends a sleep; any thread */
-int lwipy_wake_fd(lwipy_core *core);               /* for an event loop that sleeps by itself: readable when lwipy_poll() has */
-void lwipy_wake_clear(lwipy_core *core);           /* something to do; this does it, and forgets the wake-up */
+/* For an event loop that sleeps by itself: readable when lwipy_poll() has something to do. */
+int lwipy_wake_fd(lwipy_core *core);
+void lwipy_wake_clear(lwipy_core *core);           /* forgets lwipy_wake(), before lwipy_poll() */
 
 /* ---- Time and events ------------------------------------------------------------------------------------- */
 int lwipy_set_time(lwipy_core *core, int64_t now);

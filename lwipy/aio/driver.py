@@ -3,7 +3,7 @@
 Theory of operation. The loop watches the core's wake-up descriptor, keeps at most one timer for the deadline that
 :meth:`Stack.poll` returned, and is asked for one more turn (`call_soon`) when an operation left something to do. Each
 of the three ends in :meth:`LoopDriver._serve`, which polls the stack once: frames, timers, and then the events of every
-endpoint. A loop without readers (Windows) gets a small thread that sleeps in the core's own wait instead.
+endpoint. A loop without readers (Windows) gets a small thread that stays in the core instead.
 
 Invariants:
 
@@ -183,7 +183,7 @@ class LoopDriver(Driver):
 
 
 class Watcher:
-    """Sleeps in the core's wait in a thread, for a loop that cannot watch a descriptor."""
+    """Stays in the core in a thread until Python is needed, for a loop that cannot watch a descriptor."""
 
     def __init__(self, core: Any, loop: asyncio.AbstractEventLoop, serve: Callable[[], None]) -> None:
         self._core = core
@@ -196,7 +196,7 @@ class Watcher:
 
     def _run(self) -> None:
         while not self._stopping:
-            lib.lwipy_wait(self._core, -1)
+            lib.lwipy_run(self._core, -1)
             if self._stopping:
                 return
             # The attention word stays set until the loop has served; waiting before that would spin.
