@@ -159,15 +159,29 @@ write_file_header(struct capture *capture)
   flush(capture);
 }
 
+static struct capture *
+capture_new(struct lwipy_nic *nic, int at_wire)
+{
+  u8_t *buffer = mem_malloc(ROOM);
+  struct capture *capture;
+  if (buffer == NULL) {
+    return NULL;
+  }
+  capture = lwipy_stage_new(nic, &capture_kind, at_wire ? LWIPY_RANK_WIRE : LWIPY_RANK_NESTED, sizeof(*capture));
+  if (capture == NULL) {
+    mem_free(buffer);
+    return NULL;
+  }
+  capture->buffer = buffer;
+  return capture;
+}
+
 int
 core_capture_add(int number, int fd, int at_wire, uint32_t snaplen, int64_t start_ns)
 {
   struct lwipy_nic *nic = lwipy_nic(number);
-  u8_t *buffer = nic != NULL ? mem_malloc(ROOM) : NULL;
-  struct capture *capture = buffer == NULL ? NULL : lwipy_stage_new(
-    nic, &capture_kind, at_wire ? LWIPY_RANK_WIRE : LWIPY_RANK_NESTED, sizeof(*capture));
+  struct capture *capture = nic != NULL ? capture_new(nic, at_wire) : NULL;
   if (capture == NULL) {
-    mem_free(buffer);
     lwipy_file_close(fd);
     return nic == NULL ? LWIPY_ENODEV : LWIPY_EMEM;
   }
@@ -175,7 +189,6 @@ core_capture_add(int number, int fd, int at_wire, uint32_t snaplen, int64_t star
   capture->regular = lwipy_file_is_regular(fd);
   capture->snaplen = snaplen;
   capture->epoch_ns = start_ns - lwipy_now_ns();
-  capture->buffer = buffer;
   write_file_header(capture);
   return capture->stage.number;
 }
@@ -199,6 +212,7 @@ core_capture_get_counters(int number, int stage, lwipy_capture_counters *out)
     return LWIPY_ENODEV;
   }
   *out = capture->count;
+  out->pending = capture->used;
   return 0;
 }
 

@@ -161,7 +161,8 @@ typedef struct {
 } lwipy_pace_counters;
 
 typedef struct {
-  uint64_t frames, bytes;      /* written or about to be; the bytes are the file's */
+  uint64_t frames, bytes;      /* frames written or about to be; bytes that the file has */
+  uint64_t pending;            /* bytes to be written yet */
   uint64_t dropped;            /* not recorded: the reader was too slow, or writing has failed */
   int error;                   /* the errno that ended it, or 0 */
 } lwipy_capture_counters;

@@ -105,7 +105,9 @@ pace_end(struct lwipy_stage *stage, int pass_on)
     lwipy_kept_free(kept);
   }
   lwipy_queue_clear(&pace->queue);
-  mem_free(pace->log);
+  if (pace->log != NULL) {
+    mem_free(pace->log);
+  }
 }
 
 static const struct lwipy_stage_kind pace_kind = { pace_frame, pace_run, pace_end };
@@ -126,7 +128,9 @@ set_limits(struct pace *pace, const lwipy_pacing *set)
     log[i] = pace->log[(pace->oldest + pace->logged - kept + i) % pace->set.burst];
     pace->logged_bytes += log[i].length;
   }
-  mem_free(pace->log);
+  if (pace->log != NULL) {
+    mem_free(pace->log);
+  }
   pace->log = log;
   pace->oldest = 0;
   pace->logged = kept;

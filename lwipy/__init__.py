@@ -4,10 +4,12 @@ from lwipy.endpoints import Datagram, Event, Option, RawEndpoint, TcpEndpoint, T
 from lwipy.errors import StackClosedError, StackError
 from lwipy.interface import Counters, Interface, wire
 from lwipy.stack import Stack, Statistics
+from lwipy.stages import Capture, Impairment, Pacing
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "Counters", "Datagram", "Event", "Interface", "Option", "RawEndpoint", "Stack", "StackClosedError", "StackError",
-    "Statistics", "TcpEndpoint", "TcpInfo", "TcpState", "UdpEndpoint", "wire",
+    "Capture", "Counters", "Datagram", "Event", "Impairment", "Interface", "Option", "Pacing", "RawEndpoint",
+    "Stack", "StackClosedError", "StackError", "Statistics", "TcpEndpoint", "TcpInfo", "TcpState", "UdpEndpoint",
+    "wire",
 ]  # fmt: skip

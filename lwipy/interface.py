@@ -27,10 +27,10 @@ from lwipy.stages import Capture, Direction, ImpairStage, PaceStage, Pacing, Pac
 from lwipy.stages.capture import GREATEST_SNAPLEN, Target
 
 if TYPE_CHECKING:
-    from lwipy.stages.base import Stage
     from lwipy.endpoints.base import Buffer
     from lwipy.links.base import Link
     from lwipy.stack import Stack
+    from lwipy.stages.base import Stage
 
 LEAST_MTU: Final = 68
 GREATEST_MTU: Final = 65535

@@ -1,8 +1,8 @@
 """What a link is: it moves frames between an interface and the world outside.
 
-A link is given to :meth:`Stack.add_interface`, which attaches it. A link may wrap another (a capture, an impairment);
-it then passes on what it does not change. Links that have a descriptor move frames in C; the others get batches of
-frames here, from whatever drives the stack.
+A link is given to :meth:`Stack.add_interface`, which attaches it. A link may wrap another (a capture, an
+impairment); it then passes on what it does not change. Links that have a descriptor move frames in C; the
+others get batches of frames here, from whatever drives the stack.
 """
 
 from __future__ import annotations

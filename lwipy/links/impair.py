@@ -13,9 +13,9 @@ class Impair(Wrapper):
     """Loses, delays, reorders, repeats and corrupts what passes between an interface and `link`, in C.
 
     `link` may be None: an interface that is driven by hand or wired. The settings are those of
-    :class:`lwipy.stages.Impairment`, for one `direction` ("in" is from the wire) or both, and can be changed at any
-    time by :meth:`set`. Everything random follows from `seed`; without one it is drawn, and :attr:`seed` tells it.
-    ValueError names a bad value.
+    :class:`lwipy.stages.Impairment`, for one `direction` ("in" is from the wire) or both, and can be changed
+    at any time by :meth:`set`. Everything random follows from `seed`; without one it is drawn, and
+    :attr:`seed` tells it. ValueError names a bad value.
     """
 
     stage: ImpairStage

@@ -1,13 +1,15 @@
 """A link around a link: whatever it does not change goes to the one inside.
 
-Theory of operation. A wrapper that works in C puts a stage (``csrc/stage.h``) into its interface's chain when it is
-attached, after the link inside, so that wrappers further out are nearer the stack: in ``Pcap(Impair(link), path)``
-the capture sees what the stack sees, in ``Impair(Pcap(link, path))`` what the link sees. Frames pass the stages in C
-on their way; a wrapper's transmit() is only the way to the link inside.
+Theory of operation. A wrapper that works in C puts a stage (``csrc/stage.h``) into its interface's chain when
+it is attached, after the link inside, so that wrappers further out are nearer the stack: in
+``Pcap(Impair(link), path)`` the capture sees what the stack sees, in ``Impair(Pcap(link, path))`` what the
+link sees. Frames pass the stages in C on their way; a wrapper's transmit() is only the way to the link
+inside.
 
 Invariants:
 
-1. The link inside is attached before and detached after the wrapper's own part; if that fails, it is detached again.
+1. The link inside is attached before and detached after the wrapper's own part; if that fails, it is detached
+   again.
 2. Without a link inside, an interface stays driven by hand or by a wire.
 """
 

@@ -1,7 +1,8 @@
 """What all stages share: an interface, a number, an end.
 
-A stage object outlives its stage in the core: once that has ended (removed, or gone with its interface or stack), the
-object still tells its last counters, and everything that would change it does nothing or raises ``OSError`` ENODEV.
+A stage object outlives its stage in the core: once that has ended (removed, or gone with its interface or
+stack), the object still tells its last counters, and everything that would change it does nothing or raises
+``OSError`` ENODEV.
 """
 
 from __future__ import annotations

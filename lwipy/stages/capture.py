@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("lwipy.capture")
 
 GREATEST_SNAPLEN: Final = 262144
+_PATIENCE: Final = 1.0
 
 
 class HasFileno(Protocol):
@@ -31,22 +32,24 @@ Target = str | os.PathLike[str] | int | HasFileno
 
 @dataclass(frozen=True)
 class CaptureCounters:
-    """`frames` recorded (written or about to be), `bytes` of the file, frames `dropped` since writing was impossible."""
+    """`frames` recorded, `bytes` of the file so far and those `pending`, frames `dropped`."""
 
     frames: int = 0
     bytes: int = 0
+    pending: int = 0
     dropped: int = 0
 
 
 class Capture(Stage):
     """A running capture; made by :meth:`Interface.capture` or :class:`lwipy.links.Pcap`. A context manager.
 
-    What was recorded reaches the file within 0.1 s of the stack's time, and at the latest when the capture ends. When
-    writing fails, the capture ends, :attr:`error` says why and the log tells once; traffic goes on. A pipe whose
-    reader is slow loses frames (counted), never holds up the stack.
+    What was recorded reaches the file within 0.1 s of the stack's time, and at the latest when the capture
+    ends. When writing fails, the recording ends, :attr:`error` says why and the log tells once; traffic goes
+    on. A pipe whose reader is slow loses frames (counted), and never holds up the stack.
 
-    `snaplen`: bytes kept of each frame. `start`: what the wall clock shall be now, seconds since 1970; its own time
-    without one. `at`: "wire" records what the wire sees, behind all other stages; "stack" what the stack sees.
+    `snaplen`: bytes kept of each frame. `start`: what the stamps shall begin with, seconds since 1970; the
+    wall clock without it. `at`: "wire" records what the wire sees, behind all other stages; "stack" what the
+    stack sees.
     """
 
     def __init__(
@@ -78,17 +81,18 @@ class Capture(Stage):
             return os.dup(self.target)
         if not isinstance(self.target, str | os.PathLike):
             return os.dup(self.target.fileno())
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-        return os.open(self.target, flags, 0o666)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        return os.open(self.target, flags | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0), 0o666)
 
     def place(self, interface: Interface) -> None:
         """Begins. OSError when the file cannot be opened or written to."""
         start = time.time_ns() if self._start is None else round(self._start * 1e9)
-        core, number = interface.stack._core, interface.number
-        self._place(interface, lib.lwipy_capture_add(core, number, self._open(), self._at_wire, self._snaplen, start))
+        interface.stack._sync()
+        core, number, fd = interface.stack._core, interface.number, self._open()
+        self._place(interface, lib.lwipy_capture_add(core, number, fd, self._at_wire, self._snaplen, start))
         self._remember()
         if self._error is not None:
-            error, self._error = self._error, None
+            error, self._told = self._error, True
             self.remove()
             raise error
 
@@ -125,7 +129,8 @@ class Capture(Stage):
         self._check(lib.lwipy_capture_get_counters(*self._where, out))
         self._counters = CaptureCounters(*(getattr(out, f.name) for f in fields(CaptureCounters)))
         if out.error and self._error is None:
-            self._error = OSError(out.error, os.strerror(out.error), str(self.target))
+            name = getattr(self.target, "name", self.target)
+            self._error = OSError(out.error, os.strerror(out.error), str(name))
 
     def _look_for_trouble(self) -> None:
         self._remember()
@@ -139,7 +144,17 @@ class Capture(Stage):
     def _retire(self) -> None:
         if self.interface is not None:
             try:
-                self.flush()
+                self._write_the_rest()
             except OSError:
                 pass  # the stack has failed; the core writes what it has when it is closed
         super()._retire()
+
+    def _write_the_rest(self) -> None:
+        """What the reader of a pipe takes within a second; a file takes everything at once."""
+        self.flush()
+        patience = time.monotonic() + _PATIENCE
+        while self.counters.pending and time.monotonic() < patience:
+            time.sleep(0.005)
+            self.flush()
+        if pending := self.counters.pending:
+            _log.warning("the last %d bytes of a capture found no reader", pending)

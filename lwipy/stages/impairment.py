@@ -14,11 +14,9 @@ if TYPE_CHECKING:
 
 Direction = Literal["both", "in", "out"]
 
-_DIRECTIONS: Final[dict[str, tuple[int, ...]]] = {
-    "both": (lib.LWIPY_IN, lib.LWIPY_OUT),
-    "in": (lib.LWIPY_IN,),
-    "out": (lib.LWIPY_OUT,),
-}
+_IN: Final[int] = lib.LWIPY_IN
+_OUT: Final[int] = lib.LWIPY_OUT
+_DIRECTIONS: Final = {"both": (_IN, _OUT), "in": (_IN,), "out": (_OUT,)}
 _LONGEST: Final = 3600.0
 
 
@@ -52,10 +50,14 @@ def check_count(name: str, value: object, most: int) -> None:
 class Impairment:
     """What befalls the frames of one direction. Without arguments: nothing.
 
-    `loss`, `reorder`, `duplicate`, `corrupt`: probabilities for each frame, 0 to 1. A reordered frame is overtaken by
-    one to three later ones (or goes alone after 10 ms); a corrupted one has one bit or one byte changed, anywhere.
-    `delay`: seconds on the way; `jitter`: up to so many more, drawn for each frame. Neither changes the order.
-    `rate`: bits per second of the line, None for no limit; `queue` frames and `queue_bytes` bytes may wait for it.
+    `loss`, `reorder`, `duplicate`, `corrupt`: probabilities for each frame, 0 to 1. A reordered frame is
+    overtaken by one to three later ones (or goes alone after 10 ms); a corrupted one has one bit or one byte
+    changed, anywhere. Ethernet's checksum is not part of the frames here, so a corrupted one arrives; ARP has
+    none of its own, and a table it has poisoned stays so for minutes (:meth:`Interface.add_neighbour` helps).
+    `delay`: seconds on the way; `jitter`: up to so many more, drawn for each frame. Neither changes the
+    order.
+    `rate`: bits per second of the line, None for no limit, counting whole frames without preamble and
+    checksum; `queue` frames and `queue_bytes` bytes may wait for it. Further, 64 MB may be on their way.
     """
 
     loss: float = 0.0
@@ -82,7 +84,7 @@ class Impairment:
         if self.rate is not None:
             check_number("rate", self.rate)
             if not 1 <= self.rate <= 1e15:
-                raise ValueError(f"rate {self.rate} is out of range: expected 1 to 1e15 bits per second, or None")
+                raise ValueError(f"rate {self.rate} is out of range: expected 1 to 1e15 bits per second")
         check_count("queue", self.queue, 2**32 - 1)
         if self.queue_bytes is not None:
             check_count("queue_bytes", self.queue_bytes, 2**63 - 1)
@@ -122,8 +124,8 @@ class ImpairmentCounters:
 class ImpairStage(Stage):
     """The stage that impairs an interface's frames; settable before it is in place, and while it works.
 
-    Everything random follows from `seed`: with the same seed, frames and clock, the same happens. Without one it is
-    drawn, and :attr:`seed` tells it, so that a run can be repeated.
+    Everything random follows from `seed`: with the same seed, frames and clock, the same happens. Without one
+    it is drawn, and :attr:`seed` tells it, so that a run can be repeated.
     """
 
     def __init__(
@@ -179,26 +181,27 @@ class ImpairStage(Stage):
     @property
     def incoming(self) -> Impairment:
         """What befalls frames from the wire."""
-        return self._settings[lib.LWIPY_IN]
+        return self._settings[_IN]
 
     @property
     def outgoing(self) -> Impairment:
         """What befalls frames towards the wire."""
-        return self._settings[lib.LWIPY_OUT]
+        return self._settings[_OUT]
 
     @property
     def incoming_counters(self) -> ImpairmentCounters:
-        return self._count(lib.LWIPY_IN)
+        return self._count(_IN)
 
     @property
     def outgoing_counters(self) -> ImpairmentCounters:
-        return self._count(lib.LWIPY_OUT)
+        return self._count(_OUT)
 
     def _count(self, number: int) -> ImpairmentCounters:
         if self.interface is not None:
             out = ffi.new("lwipy_impair_counters *")
             self._check(lib.lwipy_impair_get_counters(*self._where, number, out))
-            self._counters[number] = ImpairmentCounters(*(getattr(out, f.name) for f in fields(ImpairmentCounters)))
+            names = (field.name for field in fields(ImpairmentCounters))
+            self._counters[number] = ImpairmentCounters(*(getattr(out, name) for name in names))
         return self._counters[number]
 
     def _remember(self) -> None:

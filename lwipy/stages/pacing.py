@@ -20,9 +20,10 @@ _LONGEST: Final = 3600.0
 class Pacing:
     """At most `burst` frames, and `burst_bytes` bytes, in any `interval` seconds; `queue` frames may wait.
 
-    The defaults are what the emulated NE2000 of QEMU and v86 takes without loss: it holds eight full frames and drops
-    the rest without a word. A card whose guest is slower wants a longer interval, one with more buffers a larger burst.
-    `burst_bytes` lets many small frames through together: ``Pacing(burst=24, burst_bytes=6056)``.
+    The defaults are what the emulated NE2000 of QEMU and v86 takes without loss: it holds eight full frames
+    and drops the rest without a word. A card whose guest is slower wants a longer interval, one with more
+    buffers a larger burst. `burst_bytes` lets many small frames through together: ``Pacing(burst=24,
+    burst_bytes=6056)``.
     """
 
     burst: int = 4
@@ -34,7 +35,7 @@ class Pacing:
         check_count("burst", self.burst, _GREATEST_BURST)
         check_number("interval", self.interval)
         if not 1e-6 <= self.interval <= _LONGEST:
-            raise ValueError(f"interval {self.interval} is out of range: expected 1e-6 to {_LONGEST:.0f} seconds")
+            raise ValueError(f"interval {self.interval} is out of range: expected 1e-6 to 3600 seconds")
         if self.burst_bytes is not None:
             check_count("burst_bytes", self.burst_bytes, 2**63 - 1)
         check_count("queue", self.queue, 2**32 - 1)
@@ -53,7 +54,7 @@ class Pacing:
 
 @dataclass(frozen=True)
 class PacingCounters:
-    """Frames that went on (`passed`), of these the ones that had to wait first (`waited`, or are `waiting` now).
+    """Frames that went on (`passed`), those that had to wait (`waited`) or still do (`waiting`).
 
     Those dropped because the queue was full are `queue_full`; the interface's `tx_full` counts them too.
     """
@@ -73,7 +74,8 @@ class PaceStage(Stage):
         self._counters = PacingCounters()
 
     def place(self, interface: Interface) -> None:
-        self._place(interface, lib.lwipy_pace_add(interface.stack._core, interface.number, self._pacing._pack()))
+        core, number = interface.stack._core, interface.number
+        self._place(interface, lib.lwipy_pace_add(core, number, self._pacing._pack()))
 
     @property
     def pacing(self) -> Pacing:
