@@ -19,18 +19,16 @@ import os
 import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Final, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Final
 
 from lwipy._native import check, ffi, lib
 from lwipy.addresses import IPAddress, IPInterface, format_mac, pack, parse_interface, parse_ip, parse_mac, unpack
-from lwipy.stages import Capture, Direction, ImpairStage, PaceStage, Pacing, PacingCounters, Settings
-from lwipy.stages.capture import GREATEST_SNAPLEN, Target
+from lwipy.stages.staged import Staged
 
 if TYPE_CHECKING:
     from lwipy.endpoints.base import Buffer
     from lwipy.links.base import Link
     from lwipy.stack import Stack
-    from lwipy.stages.base import Stage
 
 LEAST_MTU: Final = 68
 GREATEST_MTU: Final = 65535
@@ -59,10 +57,12 @@ def check_mtu(mtu: int) -> int:
     return mtu
 
 
-class Interface:
-    """An interface of a stack; made by :meth:`Stack.add_interface`."""
+class Interface(Staged):
+    """An interface of a stack; made by :meth:`Stack.add_interface`. What it may put between itself and the wire
+    (impairment, pacing, capture) is :class:`lwipy.stages.staged.Staged`'s."""
 
     def __init__(self, stack: Stack, number: int, name: str, layer: int, mac: bytes, mtu: int) -> None:
+        super().__init__()
         self._stack = stack
         self.number = number
         self.name = name
@@ -71,9 +71,6 @@ class Interface:
         self._mtu = mtu
         self._link: Link | None = None
         self._on_frame: Callable[[bytes], None] | None = None
-        self._stages: list[Stage] = []
-        self._impairment: ImpairStage | None = None
-        self._pace: PaceStage | None = None
 
     def __repr__(self) -> str:
         return f"<Interface {self.name} {self.ipv4 or ''} {' '.join(map(str, self.ipv6))}>" if self.number else (
@@ -166,77 +163,6 @@ class Interface:
             self._link.transmit(frames)
 
     # -- Addresses ---------------------------------------------------------------------------------
-    # -- Stages between the stack and the wire -------------------------------------------------------------------
-
-    def impair(
-        self, *, direction: Direction = "both", seed: int | None = None, **settings: Unpack[Settings]
-    ) -> ImpairStage:
-        """Makes the network behind this interface worse, or better again; see :class:`lwipy.stages.Impairment`.
-
-        The first call puts a stage in place, further ones change what they name. The answer tells the counters and
-        the seed, and its remove() ends it all. ValueError names a bad value.
-        """
-        stage = self._impairment
-        if stage is None or stage.interface is None:
-            stage = ImpairStage(seed=seed, direction=direction, **settings)
-            stage.place(self)
-            self._impairment = stage
-        else:
-            stage.set(direction, **settings)
-            if seed is not None:
-                stage.seed = seed
-        return stage
-
-    @property
-    def pacing(self) -> Pacing | None:
-        """The burst limit towards the wire: assign ``Pacing(burst=4, interval=0.001)``, or None for no limit."""
-        return self._pace.pacing if self._pace is not None else None
-
-    @pacing.setter
-    def pacing(self, pacing: Pacing | None) -> None:
-        if pacing is None:
-            stage, self._pace = self._pace, None
-            if stage is not None:
-                stage.remove()
-        elif self._pace is not None:
-            self._pace.pacing = pacing
-        else:
-            stage = PaceStage(pacing)
-            stage.place(self)
-            self._pace = stage
-        self._stack._after()
-
-    @property
-    def pacing_counters(self) -> PacingCounters:
-        """What the burst limit did since it was set; zeros without one."""
-        return self._pace.counters if self._pace is not None else PacingCounters()
-
-    def capture(
-        self,
-        target: Target,
-        *,
-        snaplen: int = GREATEST_SNAPLEN,
-        at: Literal["wire", "stack"] = "wire",
-        start: float | None = None,
-    ) -> Capture:
-        """Writes every frame, in both directions, to a file that Wireshark reads; see :class:`lwipy.stages.Capture`.
-
-        `target` is a path, a descriptor or an open file. OSError when it cannot be opened or written to.
-        """
-        capture = Capture(target, snaplen=snaplen, at=at, start=start)
-        capture.place(self)
-        return capture
-
-    def _look_for_trouble(self) -> None:
-        for stage in list(self._stages):
-            stage._look_for_trouble()
-
-    def _retire_stages(self) -> None:
-        """Their end in the core is near."""
-        for stage in list(self._stages):
-            stage._retire()
-
-    # -- Addresses -----------------------------------------------------------------------------------------------
 
     @property
     def mac(self) -> str:

@@ -306,9 +306,7 @@ def test_a_bad_value_is_named(settings: dict[str, Any], said: str) -> None:
         Impair(None, **settings)
 
 
-@pytest.mark.parametrize(
-    "settings", [{"loss": "1"}, {"delay": None}, {"queue": 1.5}, {"seed": "x"}, {"speed": 1}]
-)
+@pytest.mark.parametrize("settings", [{"loss": "1"}, {"delay": None}, {"queue": 1.5}, {"seed": "x"}, {"speed": 1}])
 def test_a_value_of_the_wrong_kind_is_a_type_error(settings: dict[str, Any]) -> None:
     with pytest.raises(TypeError):
         Impair(None, **settings)

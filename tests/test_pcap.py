@@ -67,9 +67,7 @@ def test_a_conversation_is_recorded_in_both_directions(pair: VirtualPair, tmp_pa
     assert sent == b"hello" * 1000
 
 
-def test_stamps_follow_the_stacks_clock_from_the_start_that_is_given(
-    pair: VirtualPair, tmp_path: Path
-) -> None:
+def test_stamps_follow_the_stacks_clock_from_the_start_that_is_given(pair: VirtualPair, tmp_path: Path) -> None:
     path = tmp_path / "times.pcap"
     pair.now = 5.0
     pair.step()
@@ -283,9 +281,7 @@ def test_a_full_disk_ends_the_recording_not_the_traffic(
     capture.stop()
 
 
-def test_a_pipe_nobody_reads_drops_frames_and_never_waits(
-    pair: VirtualPair, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_pipe_nobody_reads_drops_frames_and_never_waits(pair: VirtualPair, caplog: pytest.LogCaptureFixture) -> None:
     reader, writer = os.pipe()
     capture = pair.nic_a.capture(writer)
     client, server = pair.connect()

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 from lwipy.links.base import Link
 from lwipy.links.impair import Impair
 from lwipy.links.pcap import Pcap
+from lwipy.stages.pacing import Pacing
 
 if TYPE_CHECKING:
     from lwipy.links.qemu import QemuDgram, QemuStream
 
-__all__ = ["Impair", "Link", "Pcap", "QemuDgram", "QemuStream"]
+__all__ = ["Impair", "Link", "Pacing", "Pcap", "QemuDgram", "QemuStream"]
 
 #: Loaded when first asked for: nobody needs all of them.
 _HOMES = {"QemuDgram": "qemu", "QemuStream": "qemu"}

@@ -27,6 +27,4 @@ class Pcap(Wrapper):
         start: float | None = None,
     ) -> None:
         nested = isinstance(link, Wrapper)
-        super().__init__(
-            link, Capture(target, snaplen=snaplen, at="stack" if nested else "wire", start=start)
-        )
+        super().__init__(link, Capture(target, snaplen=snaplen, at="stack" if nested else "wire", start=start))

@@ -34,6 +34,7 @@ class Stage:
         self._number = check(interface.stack._core, number, interface.name)
         self.interface = interface
         interface._stages.append(self)
+        interface.stack._after()
 
     @property
     def _where(self) -> tuple[Any, int, int]:

@@ -73,7 +73,7 @@ class Capture(Stage):
         self._start = start
         self._counters = CaptureCounters()
         self._error: OSError | None = None
-        self._told = False
+        self._told = True  # until it is in place, an error is raised, not logged
 
     def _open(self) -> int:
         """A descriptor that the core will own."""
@@ -92,9 +92,10 @@ class Capture(Stage):
         self._place(interface, lib.lwipy_capture_add(core, number, fd, self._at_wire, self._snaplen, start))
         self._remember()
         if self._error is not None:
-            error, self._told = self._error, True
+            error = self._error
             self.remove()
             raise error
+        self._told = False
 
     def flush(self) -> None:
         """Writes what was recorded so far."""

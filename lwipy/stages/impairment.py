@@ -128,9 +128,7 @@ class ImpairStage(Stage):
     it is drawn, and :attr:`seed` tells it, so that a run can be repeated.
     """
 
-    def __init__(
-        self, *, seed: int | None = None, direction: Direction = "both", **settings: Unpack[Settings]
-    ) -> None:
+    def __init__(self, *, seed: int | None = None, direction: Direction = "both", **settings: Unpack[Settings]) -> None:
         super().__init__()
         self._settings = [Impairment(), Impairment()]
         self._counters = [ImpairmentCounters(), ImpairmentCounters()]

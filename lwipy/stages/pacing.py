@@ -85,6 +85,8 @@ class PaceStage(Stage):
     def pacing(self, pacing: Pacing) -> None:
         self._check(lib.lwipy_pace_set(*self._where, pacing._pack()))
         self._pacing = pacing
+        if self.interface is not None:
+            self.interface.stack._after()  # what waits may go sooner now
 
     @property
     def counters(self) -> PacingCounters:
