@@ -4,7 +4,8 @@
         await asyncio.Event().wait()
 
 The guest gets its address by DHCP, finds the gateway as ``host.lwipy`` and by the names of other guests, and the
-folder at ``http://host.lwipy/``. Nothing else of the host can be reached through it.
+folder at ``http://host.lwipy/``. Nothing else of the host can be reached through it. A plain ``with`` does the same
+for code without asyncio: the gateway then runs in a loop and a thread of its own.
 
 Invariants: the gateway owns its stack, which the running loop drives; services end before the stack does.
 """
@@ -13,7 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +69,7 @@ class Gateway:
         self._on_lease = on_lease
         self._observer = observer
         self._exit = contextlib.AsyncExitStack()
+        self._thread: _LoopThread | None = None
         self.stack: Stack
         self.interface: Interface
         self.dhcp: DhcpServer
@@ -93,25 +97,60 @@ class Gateway:
         cleanup.callback(self.dhcp.close)
         self.dns = DnsServer(self.stack, domain=self._domain, leases=self.dhcp)
         cleanup.callback(self.dns.close)
+        # The host's side asks the same server, so that it finds guests by name too.
+        assert self.interface.ipv4 is not None
+        self.stack.dns_servers = [self.interface.ipv4.ip]
 
     async def _start_share(self, cleanup: contextlib.AsyncExitStack, folder: Path) -> None:
-        from aiohttp import web
-
         from lwipy.services import share
 
         application = share.application(folder, writable=self._writable, observer=self._observer)
-        runner = web.AppRunner(application, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
-        await runner.setup()
-        cleanup.push_async_callback(runner.cleanup)
-        assert runner.server is not None
-        server = await aio.create_server(self.stack, runner.server, None, self._port)
-        cleanup.push_async_callback(_closed, server)
+        cleanup.push_async_callback(await share.serve(application, self.stack, self._port))
 
     async def __aexit__(self, *exc: object) -> None:
         await self._exit.aclose()
 
+    def __enter__(self) -> Self:
+        self._thread = _LoopThread(self)
+        self._thread.begin()
+        return self
 
-async def _closed(server: asyncio.AbstractServer) -> None:
-    server.close()
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(server.wait_closed(), 1.0)
+    def __exit__(self, *exc: object) -> None:
+        assert self._thread is not None
+        self._thread.end()
+
+
+class _LoopThread:
+    """A thread with a loop in which a gateway lives."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._started: Future[None] = Future()
+        self._stop = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(target=asyncio.run, args=(self._serve(),), name="lwipy-gateway")
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        try:
+            async with self._gateway:
+                self._started.set_result(None)
+                await self._stop.wait()
+        except BaseException as error:
+            if self._started.done():
+                raise
+            self._started.set_exception(error)
+
+    def begin(self) -> None:
+        """Returns when the gateway serves; raises what kept it from that."""
+        self._thread.start()
+        try:
+            self._started.result()
+        except BaseException:
+            self._thread.join()
+            raise
+
+    def end(self) -> None:
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import hashlib
 import http.client
 import os
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lwipy.gateway import Gateway
     from lwipy.stack import Stack
 
 
@@ -25,30 +21,6 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--size", type=int, default=20, help="megabytes to move each way (default 20)")
     parser.add_argument("--pcap", type=Path, default=Path("demo.pcap"), help="where the frames go (demo.pcap)")
     parser.set_defaults(run=run)
-
-
-@contextmanager
-def _gateway_in_a_thread(make: Callable[[], Gateway]) -> Iterator[Gateway]:
-    """A gateway and its loop, in a thread: the guest's side below is ordinary blocking code."""
-    ready: list[Gateway] = []
-    started, stop = threading.Event(), threading.Event()
-
-    async def serve() -> None:
-        async with make() as gateway:
-            ready.append(gateway)
-            started.set()
-            await asyncio.to_thread(stop.wait)
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()), name="gateway")
-    thread.start()
-    try:
-        while not started.wait(0.1):
-            if not thread.is_alive():
-                raise RuntimeError("the gateway did not start")
-        yield ready[0]
-    finally:
-        stop.set()
-        thread.join()
 
 
 def _request(stack: Stack, method: str, path: str, body: bytes | None = None) -> bytes:
@@ -103,10 +75,8 @@ def run(options: argparse.Namespace) -> int:
         folder = Path(name)
         content = os.urandom(size)
         (folder / "download.bin").write_bytes(content)
-        gateway = lambda: Gateway(  # noqa: E731
-            None, folder=folder, writable=True, prepare=lambda nic: nic.capture(options.pcap)
-        )
-        with _gateway_in_a_thread(gateway) as host, lwipy.Stack() as guest:
+        gateway = Gateway(None, folder=folder, writable=True, prepare=lambda nic: nic.capture(options.pcap))
+        with gateway as host, lwipy.Stack() as guest:
             print("a guest on a wire:")
             lwipy.wire(host.interface, guest.add_interface(name="guest"))
             _lease(guest)

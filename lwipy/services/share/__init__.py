@@ -6,6 +6,7 @@
 asyncio transport. HTTP itself is aiohttp's; here are the folder, the pages and the transfers:
 
     service.py      which method does what; `application`
+    server.py       aiohttp's server on a stack; `serve`
     download.py     a file to the guest         conditions.py   ETag, dates, ranges (RFC 9110)
     upload.py       bodies from the guest       listing.py      the page, for browsers old and new
     files.py        open files, held safely     transfers.py    events: what moves
@@ -17,7 +18,8 @@ try:
 except ImportError as error:
     raise ImportError("lwipy.services.share needs aiohttp, which is not installed: pip install lwipy[share]") from error
 
+from .server import serve
 from .service import application
 from .transfers import Event, Finished, Observer, Progress, Started
 
-__all__ = ["Event", "Finished", "Observer", "Progress", "Started", "application"]
+__all__ = ["Event", "Finished", "Observer", "Progress", "Started", "application", "serve"]
