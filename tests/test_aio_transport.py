@@ -308,6 +308,7 @@ def test_writing_more_from_resume_writing() -> None:
 
     async def main() -> None:
         async with connected(Pours) as (client, server):
+            client.transport.set_write_buffer_limits(high=0)
             client.transport.write(bytes(MEGABYTE))
             await server.lost
         assert len(server.data) == MEGABYTE + 40 * 200_000

@@ -1,9 +1,10 @@
 """An asyncio loop that drives stacks: no thread, no polling, one wake-up for all that is ready.
 
-Theory of operation. The loop watches the core's wake-up descriptor, keeps at most one timer for the deadline that
-:meth:`Stack.poll` returned, and is asked for one more turn (`call_soon`) when an operation left something to do. Each
-of the three ends in :meth:`LoopDriver._serve`, which polls the stack once: frames, timers, and then the events of every
-endpoint. A loop without readers (Windows) gets a small thread that stays in the core instead.
+Theory of operation. The loop watches the core's own descriptor, which is readable when frames or wake-ups came, keeps
+at most one timer for the deadline that :meth:`Stack.poll` returned, and is asked for one more turn (`call_soon`) when
+an operation left something to do. Each of the three ends in :meth:`LoopDriver._serve`, which polls the stack once:
+frames, timers, and then the events of every endpoint. A loop without readers (Windows) gets a small thread that runs
+the core and asks for a turn when Python is needed.
 
 Invariants:
 
@@ -66,7 +67,8 @@ class LoopDriver(Driver):
         try:
             if self._descriptor < 0:
                 raise NotImplementedError
-            self.loop.add_reader(self._descriptor, self._woken)
+            self.loop.add_reader(self._descriptor, self._serve)
+            lib.lwipy_wake_clear(self._core)  # what may be left of a driver before this one
         except NotImplementedError:
             self._descriptor = -1
             self._watcher = Watcher(self._core, self.loop, self._serve_if_asked)
@@ -128,10 +130,6 @@ class LoopDriver(Driver):
         if self._scheduled or self._watcher is not None:
             self._serve()
 
-    def _woken(self) -> None:
-        lib.lwipy_wake_clear(self._core)
-        self._serve()
-
     def _ring(self) -> None:
         self._timer = None
         self._serve()
@@ -183,7 +181,7 @@ class LoopDriver(Driver):
 
 
 class Watcher:
-    """Stays in the core in a thread until Python is needed, for a loop that cannot watch a descriptor."""
+    """Runs the core in a thread until Python is needed, for a loop that cannot watch a descriptor."""
 
     def __init__(self, core: Any, loop: asyncio.AbstractEventLoop, serve: Callable[[], None]) -> None:
         self._core = core
@@ -196,16 +194,18 @@ class Watcher:
 
     def _run(self) -> None:
         while not self._stopping:
-            lib.lwipy_run(self._core, -1)
+            result = lib.lwipy_run(self._core, -1)
+            # What Python has to do stays to be done until the loop has served; to run on before that would spin.
+            self._served.clear()
             if self._stopping:
                 return
-            # The attention word stays set until the loop has served; waiting before that would spin.
-            self._served.clear()
             try:
                 self._loop.call_soon_threadsafe(self._relay)
             except RuntimeError:
                 return
             self._served.wait()
+            if result < 0:
+                return  # the core has failed, and the loop knows
 
     def _relay(self) -> None:
         try:
