@@ -16,6 +16,7 @@
 #include "netif.h"
 #include "link.h"
 #include "stage.h"
+#include "tcp.h"
 
 #include <string.h>
 
@@ -182,6 +183,7 @@ feed(struct lwipy_nic *nic, const u8_t *frame, size_t length)
   if (nic->netif.input(p, &nic->netif) != ERR_OK) {
     pbuf_free(p);
   }
+  lwipy_tcp_recover();
 }
 
 void

@@ -16,6 +16,7 @@
  * 6. Queued bytes are given to the reader before the error or the end that came after them.
  */
 #include "tcp.h"
+#include "recovery.h"
 
 #include <string.h>
 
@@ -35,6 +36,7 @@ struct lwipy_tcp {
   s16_t error;                     /* not yet told */
   lwipy_address local, remote;     /* remembered for when the pcb is gone */
   struct lwipy_rxqueue queue;
+  struct lwipy_recovery recovery;
   /* a listener's: connections not yet accepted */
   u32_t backlog, waiting;
   struct lwipy_tcp *first, **last;
@@ -603,6 +605,30 @@ core_tcp_linger(lwipy_handle handle)
     lwipy_signal(&tcp->end, LWIPY_ACKED);
   }
   return 0;
+}
+
+/* ---- Loss recovery: the hook is called before lwIP has seen the segment, so the work waits until it is through ------- */
+
+static lwipy_handle recovering;
+
+void
+lwipy_tcp_recover_later(const struct tcp_pcb *pcb)
+{
+  const struct lwipy_tcp *tcp = pcb->callback_arg;
+  recovering = tcp != NULL ? tcp->end.handle : 0;
+}
+
+void
+lwipy_tcp_recover(void)
+{
+  if (recovering != 0) {
+    struct lwipy_tcp *tcp = lwipy_end_find(recovering, LWIPY_KIND_TCP);
+    recovering = 0;
+    if (tcp != NULL && tcp->pcb != NULL && tcp->connected) {
+      use_window(tcp);
+      lwipy_recover(&tcp->recovery, tcp->pcb);
+    }
+  }
 }
 
 /* ---- Questions ----------------------------------------------------------------------------------------------------- */

@@ -11,6 +11,9 @@ struct tcp_pcb;
 u32_t lwipy_tcp_window(const struct tcp_pcb *pcb);   /* the receive buffer of the pcb's socket */
 int lwipy_tcp_backlog_full(const void *listener);    /* `listener` is a listening pcb's callback argument */
 
+void lwipy_tcp_recover_later(const struct tcp_pcb *pcb);
+void lwipy_tcp_recover(void);                        /* behind every frame: what the hook put off */
+
 /* What socket.c asks of a TCP endpoint. */
 struct ip_pcb;
 void *lwipy_tcp_new(int family);

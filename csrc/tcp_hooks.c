@@ -4,11 +4,12 @@
  * In:  what would make lwIP read beyond the options, or fail one of its assertions, is dropped and counted; a full
  *      accept queue drops the SYN, so that the peer tries again, as with any listener; a SYN for a connection in
  *      TIME_WAIT ends that state (RFC 1122 4.2.2.13), and its frame is fed once more; TCP_WND becomes the window of the
- *      socket at hand.
+ *      socket at hand; what the peer says it has is noted for recovery.c.
  * Out: lwIP 2.2.1 leaves FIN and PSH on the head when it splits an unsent segment, and the peer would see the end too
  *      early; they are cleared here, the tail has its own.
  */
 #include "core.h"
+#include "recovery.h"
 #include "tcp.h"
 
 #include "lwip/priv/tcp_priv.h"
@@ -174,6 +175,9 @@ lwipy_tcp_in(struct tcp_pcb *pcb, struct tcp_hdr *header, u16_t opt_length, u16_
   }
   if (err == ERR_OK) {
     lwipy_rcvbuf = lwipy_tcp_window(pcb);
+    if (pcb->state >= ESTABLISHED && opt2 == NULL && lwipy_scoreboard(pcb, header, opt1_length)) {
+      lwipy_tcp_recover_later(pcb);
+    }
   }
   return err;
 }
