@@ -12,7 +12,7 @@ def ethernet(payload: bytes, kind: int) -> bytes:
 
 
 def checksum(data: bytes) -> int:
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     return ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
 
 

@@ -54,7 +54,7 @@ class Gateway:
         folder: Path | None = None,
         writable: bool = False,
         port: int = 80,
-        prepare: Callable[[Interface], None] | None = None,
+        prepare: Callable[[Interface], object] | None = None,
         on_lease: Callable[[Lease], object] | None = None,
         observer: Observer | None = None,
     ) -> None:

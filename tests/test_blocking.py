@@ -159,7 +159,7 @@ def test_refused_names_the_peer(threads: Pair) -> None:
 def test_closing_wakes_whoever_waits(threads: Pair, pool: ThreadPoolExecutor) -> None:
     with threads.a.create_server(("10.0.0.1", 80)) as server, threads.b.create_connection(("10.0.0.1", 80)) as client:
         connection, _ = server.accept()
-        waiting = [started(pool, lambda: client.recv(1)), started(pool, lambda: server.accept())]
+        waiting: list[Future[object]] = [started(pool, lambda: client.recv(1)), started(pool, lambda: server.accept())]
         client.close()
         server.close()
         for future in waiting:

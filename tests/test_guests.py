@@ -25,8 +25,8 @@ from lwipy.blocking import ping
 from lwipy.gateway import Gateway
 from lwipy.interface import Interface
 from lwipy.links import QemuDgram, QemuStream
-from lwipy.stages import Pacing
 from lwipy.links.base import Link
+from lwipy.stages import Pacing
 
 pytestmark = pytest.mark.guest
 

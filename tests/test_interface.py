@@ -7,7 +7,10 @@ import ipaddress
 
 import pytest
 from conftest import Pair
-from scapy.all import ARP, ICMP, IP, Ether, IPv6, Raw
+from scapy.layers.inet import ICMP, IP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import ARP, Ether
+from scapy.packet import Raw
 
 import lwipy
 from lwipy import Event
@@ -208,17 +211,18 @@ def test_packets_keep_to_the_mtu(virtual: VirtualTime, mtu: int) -> None:
     nic_a, nic_b = a.add_interface(ipv4="10.0.0.1/24", mtu=mtu), b.add_interface(ipv4="10.0.0.2/24", mtu=mtu)
     longest = 0
 
-    def carry() -> None:
+    def carry() -> bool:
         nonlocal longest
         for one, other in ((nic_a, nic_b), (nic_b, nic_a)):
             frames = one.frames()
             longest = max([longest, *(len(frame) - 14 for frame in frames)])
             other.receive_many(frames)
+        return Event.READABLE in server.ready()
 
     server, client = a.udp(), b.udp()
     server.bind(("", 7))
     client.send(bytes(3000), ("10.0.0.1", 7))
-    virtual.run(lambda: carry() or Event.READABLE in server.ready(), limit=5)
+    virtual.run(carry, limit=5)
     assert len(server.receive().data) == 3000
     assert longest <= mtu
 

@@ -426,7 +426,8 @@ def test_lingering_tells_when_all_was_acknowledged(hosts: Pair) -> None:
 
 def test_urgent_data_is_ordinary_data(virtual: VirtualTime) -> None:
     """RFC 6093: the urgent pointer is not acted upon, and no byte is lost for it."""
-    from scapy.all import IP, TCP, Ether
+    from scapy.layers.inet import IP, TCP
+    from scapy.layers.l2 import Ether
 
     hosts = Pair.of(virtual.stack(seed=1), virtual.stack(seed=2), virtual, wired=False)
 

@@ -57,7 +57,8 @@ class DatagramEndpoint(Endpoint):
         """Sends one datagram, in fragments if it must; it is sent or refused whole.
 
         `interface` chooses the way out, `source` the address it comes from (udp_sendto_if_src). OSError: EHOSTUNREACH,
-        EMSGSIZE (over 65507 bytes, 65487 over IPv6), EACCES (broadcast not allowed), EDESTADDRREQ (no address and not connected).
+        EMSGSIZE (over 65507 bytes, 65487 over IPv6), EACCES (broadcast not allowed), EDESTADDRREQ (no address and not
+        connected).
         """
         to = pack(None) if address is None else self._pack(address)
         sender = pack(None if source is None else parse_ip(source), 0, self._stack._scopes)

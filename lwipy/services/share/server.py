@@ -34,7 +34,7 @@ class HalfClosing(RequestHandler):
 
     __slots__ = ()
 
-    def eof_received(self) -> bool | None:  # type: ignore[override]  (asyncio's protocols may answer True)
+    def eof_received(self) -> bool | None:  # type: ignore[override]
         """True keeps our side open: the request is whole, and its answer still to come."""
         if self._messages:
             body = self._messages[-1][1]  # parsed, not yet handled

@@ -1,0 +1,122 @@
+"""The kernel's own TCP as the peer: a network namespace with one end of a TAP in it, and programs that run there.
+
+Programs are small Python scripts, started by ``ip netns exec``; they talk to the test over their standard input and
+output, a line at a time. The namespace, its device and its programs end with the ``with`` block.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PRELUDE = """
+import hashlib, socket, sys, time
+def say(*words): print(*words, flush=True)
+def stream(size, block):
+    while size > 0:
+        part = block[:size]; size -= len(part); yield part
+BLOCK = bytes(i * 7 % 251 for i in range(1 << 20))
+"""
+
+
+def need() -> None:
+    """Skips the test, or fails it in CI, where namespaces and TAP devices cannot be made."""
+    lack = [
+        name
+        for name, there in (
+            ("root", hasattr(os, "geteuid") and os.geteuid() == 0),
+            ("ip (iproute2)", shutil.which("ip") is not None),
+            ("/dev/net/tun", Path("/dev/net/tun").exists()),
+        )
+        if not there
+    ]
+    if lack:
+        text = f"the kernel as a peer needs {', '.join(lack)}"
+        pytest.fail(text, pytrace=False) if os.environ.get("CI") else pytest.skip(text)
+
+
+class Program:
+    """A script that runs in the namespace."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def hear(self) -> str:
+        """The next line it says; what went wrong if there is none."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            assert self._process.stderr is not None
+            raise AssertionError(f"the program has ended: {self._process.stderr.read()}")
+        return line.rstrip("\n")
+
+    def tell(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+class Namespace:
+    """A network namespace of the kernel's."""
+
+    def __init__(self) -> None:
+        self.name = f"lwipy-{uuid.uuid4().hex[:8]}"
+        self._programs: list[Program] = []
+
+    def ip(self, *words: str) -> None:
+        """Runs `ip` inside it."""
+        _ip("-n", self.name, *words)
+
+    def take(self, device: str, *addresses: str) -> None:
+        """Moves a device in and gives it addresses."""
+        _ip("link", "set", device, "netns", self.name)
+        for address in addresses:
+            self.ip("address", "add", address, "dev", device, *(["nodad"] if ":" in address else []))
+        self.ip("link", "set", device, "up")
+
+    def run(self, script: str, *arguments: str | int) -> Program:
+        command = ["ip", "netns", "exec", self.name, sys.executable, "-u", "-c", PRELUDE + script]
+        process = subprocess.Popen(
+            [*command, *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        program = Program(process)
+        self._programs.append(program)
+        return program
+
+    def close(self) -> None:
+        for program in self._programs:
+            program.end()
+        _ip("netns", "delete", self.name)
+
+
+def _ip(*words: str) -> None:
+    done = subprocess.run(["ip", *words], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise OSError(f"ip {' '.join(words)}: {done.stderr.strip()}")
+
+
+@contextlib.contextmanager
+def namespace() -> Iterator[Namespace]:
+    made = Namespace()
+    _ip("netns", "add", made.name)
+    try:
+        made.ip("link", "set", "lo", "up")
+        yield made
+    finally:
+        made.close()
