@@ -1,0 +1,405 @@
+"""Servers on stacks: addresses, beginning and end, clients, and other people's servers on top."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import io
+import random
+import socket
+from typing import Any
+
+import aiohttp
+import pytest
+from aio_world import Recorder, run, soon, two_hosts
+from aiohttp import web
+from conftest import Pair
+
+import lwipy
+from lwipy.aio import Server, create_connection, create_server, open_connection, start_server
+
+
+async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"hello")
+    writer.close()
+    await writer.wait_closed()
+
+
+async def greeting(stack: lwipy.Stack, host: str, port: int) -> bytes:
+    reader, writer = await open_connection(stack, host, port)
+    text = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return text
+
+
+class Several:
+    """A factory that remembers what it made."""
+
+    def __init__(self) -> None:
+        self.made: list[Recorder] = []
+
+    def __call__(self) -> Recorder:
+        self.made.append(Recorder())
+        return self.made[-1]
+
+
+# -- Addresses -------------------------------------------------------------------------------------------------------
+
+
+def test_without_a_host_it_listens_on_both_families_with_one_port() -> None:
+    async def main() -> None:
+        async with two_hosts() as pair, await start_server(pair.b, greet) as server:
+            names = sorted(sock.getsockname() for sock in server.sockets)
+            port = names[0][1]
+            assert port > 0
+            assert names == [("0.0.0.0", port), ("::", port, 0, 0)]
+            assert [sock.type for sock in server.sockets] == [socket.SOCK_STREAM] * 2
+            for host in ("10.0.0.2", "fd00::2"):
+                assert await greeting(pair.a, host, port) == b"hello"
+
+    run(main)
+
+
+def test_one_family_only() -> None:
+    async def main() -> None:
+        async with two_hosts() as pair:
+            async with await start_server(pair.b, greet, port=80, family=socket.AF_INET6) as server:
+                assert [sock.family for sock in server.sockets] == [socket.AF_INET6]
+                assert await greeting(pair.a, "fd00::2", 80) == b"hello"
+                with pytest.raises(ConnectionRefusedError):
+                    await greeting(pair.a, "10.0.0.2", 80)
+
+    run(main)
+
+
+def test_several_hosts() -> None:
+    async def main() -> None:
+        async with two_hosts() as pair:
+            pair.b.hosts["both"] = ["10.0.0.2", "fd00::2"]
+            async with await start_server(pair.b, greet, ["both", "10.0.0.2", "127.0.0.1"], 80) as server:
+                assert len(server.sockets) == 3
+                assert await greeting(pair.a, "fd00::2", 80) == b"hello"
+                assert await greeting(pair.b, "127.0.0.1", 80) == b"hello"
+
+    run(main)
+
+
+def test_a_port_in_use_is_refused_and_nothing_is_left() -> None:
+    async def main() -> None:
+        async with two_hosts() as pair:
+            async with await start_server(pair.b, greet, "10.0.0.2", 80):
+                endpoints = pair.b.statistics.endpoints
+                with pytest.raises(
+                    OSError, match=r"bind on address \('10.0.0.2', 80\): address already in use"
+                ) as caught:
+                    await start_server(pair.b, greet, ["fd00::2", "10.0.0.2"], 80, reuse_address=False)
+                assert caught.value.errno == errno.EADDRINUSE
+                with pytest.raises(OSError, match="in use"):
+                    await start_server(pair.b, greet, "10.0.0.2", 80)
+                assert pair.b.statistics.endpoints == endpoints
+                assert await greeting(pair.a, "10.0.0.2", 80) == b"hello"
+
+    run(main)
+
+
+def test_an_address_that_is_not_ours_is_refused() -> None:
+    async def main() -> None:
+        async with two_hosts() as pair:
+            with pytest.raises(OSError, match=r"bind on address \('10.0.0.77', 80\)") as caught:
+                await start_server(pair.b, greet, "10.0.0.77", 80)
+            assert caught.value.errno == errno.EADDRNOTAVAIL
+
+    run(main)
+
+
+def test_a_port_can_be_had_again_at_once() -> None:
+    """Though connections of the server before linger in TIME_WAIT."""
+
+    async def main() -> None:
+        async with two_hosts() as pair:
+            for _ in range(3):
+                async with await start_server(pair.b, greet, "10.0.0.2", 80):
+                    assert await greeting(pair.a, "10.0.0.2", 80) == b"hello"
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        ({"ssl": True}, TypeError, "SSLContext"),
+        ({"ssl_handshake_timeout": 1}, ValueError, "only meaningful with ssl"),
+        ({"reuse_port": True}, ValueError, "reuse_port"),
+    ],
+)
+def test_bad_arguments(arguments: Any, error: type[Exception], text: str) -> None:
+    async def main() -> None:
+        async with two_hosts() as pair:
+            with pytest.raises(error, match=text):
+                await create_server(pair.b, asyncio.Protocol, "10.0.0.2", 80, **arguments)
+
+    run(main)
+
+
+# -- Beginning and end -----------------------------------------------------------------------------------------------
+
+
+def test_it_serves_when_it_is_told_to() -> None:
+    async def main() -> None:
+        async with two_hosts() as pair:
+            server = await start_server(pair.b, greet, "10.0.0.2", 80, start_serving=False)
+            assert isinstance(server, Server)
+            assert server.get_loop() is asyncio.get_running_loop()
+            assert not server.is_serving()
+            with pytest.raises(ConnectionRefusedError):
+                await greeting(pair.a, "10.0.0.2", 80)
+            await server.start_serving()
+            await server.start_serving()
+            assert server.is_serving()
+            assert await greeting(pair.a, "10.0.0.2", 80) == b"hello"
+            server.close()
+            server.close()
+            await server.wait_closed()
+            assert not server.is_serving()
+            assert server.sockets == ()
+            with pytest.raises(ConnectionRefusedError):
+                await greeting(pair.a, "10.0.0.2", 80)
+            with pytest.raises(RuntimeError, match="is closed"):
+                await server.start_serving()
+            with pytest.raises(RuntimeError, match="is closed"):
+                await server.serve_forever()
+
+    run(main)
+
+
+@pytest.mark.parametrize("how", ["cancelled", "closed"])
+def test_serving_forever_until(how: str) -> None:
+    async def main() -> None:
+        async with two_hosts() as pair:
+            server = await start_server(pair.b, greet, "10.0.0.2", 80, start_serving=False)
+            forever = asyncio.create_task(server.serve_forever())
+            await asyncio.sleep(0)
+            with pytest.raises(RuntimeError, match="already being awaited"):
+                await server.serve_forever()
+            assert await greeting(pair.a, "10.0.0.2", 80) == b"hello"
+            if how == "cancelled":
+                forever.cancel()
+            else:
+                server.close()
+            with pytest.raises(asyncio.CancelledError):
+                await forever
+            assert not server.is_serving()
+
+    run(main)
+
+
+def test_closing_lets_the_connections_go_on_and_waits_for_them() -> None:
+    async def main() -> None:
+        factory = Several()
+        async with two_hosts() as pair:
+            server = await create_server(pair.b, factory, "10.0.0.2", 80)
+            _, client = await create_connection(pair.a, Recorder, "10.0.0.2", 80)
+            await soon(lambda: factory.made)
+            server.close()
+            waiting = asyncio.create_task(server.wait_closed())
+            client.transport.write(b"still served")
+            await soon(lambda: factory.made[0].data == b"still served")
+            assert not waiting.done()
+            client.transport.close()
+            await waiting
+            assert factory.made[0].calls[-1] == "lost"
+
+    run(main)
+
+
+@pytest.mark.parametrize("how", ["close_clients", "abort_clients"])
+def test_ending_all_connections(how: str) -> None:
+    async def main() -> None:
+        factory = Several()
+        async with two_hosts() as pair:
+            server = await create_server(pair.b, factory, "10.0.0.2", 80)
+            clients = [(await create_connection(pair.a, Recorder, "10.0.0.2", 80))[1] for _ in range(5)]
+            await soon(lambda: len(factory.made) == 5)
+            server.close()
+            getattr(server, how)()
+            await server.wait_closed()
+            await asyncio.gather(*(client.lost for client in clients))
+            expected = type(None) if how == "close_clients" else ConnectionResetError
+            assert {type(client.error) for client in clients} == {expected}
+
+    run(main)
+
+
+def test_connections_nobody_accepted_are_reset_when_the_server_closes() -> None:
+    async def main() -> None:
+        async with two_hosts() as pair:
+            server = await create_server(pair.b, Recorder, "10.0.0.2", 80)
+            connecting = asyncio.create_task(create_connection(pair.a, Recorder, "10.0.0.2", 80))
+            await asyncio.sleep(0)
+            server.close()
+            with pytest.raises(OSError, match="Connect call failed"):
+                await connecting
+
+    run(main)
+
+
+def test_a_backlog_of_one_serves_a_crowd_all_the_same() -> None:
+    async def main() -> None:
+        async with two_hosts() as pair, await start_server(pair.b, greet, "10.0.0.2", 80, backlog=1):
+            answers = await asyncio.gather(*(greeting(pair.a, "10.0.0.2", 80) for _ in range(10)))
+            assert answers == [b"hello"] * 10
+
+    run(main)
+
+
+def test_a_factory_that_fails_costs_its_connection_only() -> None:
+    reports: list[dict[str, Any]] = []
+    fails = [True, False]
+
+    def factory() -> asyncio.Protocol:
+        if fails.pop(0):
+            raise KeyError("no protocol today")
+        return Recorder()
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, report: reports.append(report))
+        async with two_hosts() as pair:
+            server = await create_server(pair.b, factory, "10.0.0.2", 80)
+            _, first = await create_connection(pair.a, Recorder, "10.0.0.2", 80)
+            await first.lost
+            assert isinstance(first.error, ConnectionResetError)
+            transport, _ = await create_connection(pair.a, Recorder, "10.0.0.2", 80)
+            transport.close()
+            server.close()
+            await server.wait_closed()
+
+    run(main)
+    (report,) = reports
+    assert isinstance(report["exception"], KeyError)
+
+
+def test_keepalive_is_passed_on_to_the_connections() -> None:
+    async def main() -> None:
+        factory = Several()
+        async with two_hosts() as pair:
+            server = await create_server(pair.b, factory, "10.0.0.2", 80, keep_alive=True)
+            transport, _ = await create_connection(pair.a, Recorder, "10.0.0.2", 80)
+            await soon(lambda: factory.made and factory.made[0].transport)
+            sock = factory.made[0].transport.get_extra_info("socket")
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            transport.close()
+            server.close()
+            await server.wait_closed()
+
+    run(main)
+
+
+# -- Other people's code ---------------------------------------------------------------------------------------------
+
+
+class StackConnector(aiohttp.BaseConnector):
+    """aiohttp's client on a stack."""
+
+    def __init__(self, stack: lwipy.Stack) -> None:
+        super().__init__()
+        self._stack = stack
+
+    async def _create_connection(self, req: Any, traces: Any, timeout: Any) -> Any:
+        return (await create_connection(self._stack, self._factory, req.url.host, req.url.port))[1]
+
+
+BLOB = random.Random(5).randbytes(3_000_000)
+
+
+async def _hello(request: web.Request) -> web.Response:
+    return web.Response(text=f"hello {request.remote}")
+
+
+async def _blob(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse()
+    await response.prepare(request)
+    for at in range(0, len(BLOB), 50_000):
+        await response.write(BLOB[at : at + 50_000])
+    return response
+
+
+async def _digest(request: web.Request) -> web.Response:
+    sha = hashlib.sha256()
+    async for data in request.content.iter_any():
+        sha.update(data)
+    return web.Response(text=sha.hexdigest())
+
+
+async def _websocket(request: web.Request) -> web.WebSocketResponse:
+    sock = web.WebSocketResponse(max_msg_size=0)
+    await sock.prepare(request)
+    async for message in sock:
+        await sock.send_bytes(message.data)
+    return sock
+
+
+async def _file(request: web.Request) -> web.FileResponse:
+    return web.FileResponse(__file__)
+
+
+async def http_server(pair: Pair) -> tuple[web.AppRunner, Server]:
+    app = web.Application(client_max_size=1 << 30)
+    app.add_routes(
+        [
+            web.get("/hello", _hello),
+            web.get("/blob", _blob),
+            web.put("/digest", _digest),
+            web.get("/websocket", _websocket),
+            web.get("/file", _file),
+        ]
+    )
+    runner = web.AppRunner(app)
+    await runner.setup()
+    assert runner.server is not None
+    return runner, await create_server(pair.b, runner.server, port=80)
+
+
+def test_aiohttp_client_and_server() -> None:
+    async def main() -> None:
+        async with two_hosts() as pair:
+            runner, server = await http_server(pair)
+            async with aiohttp.ClientSession("http://10.0.0.2", connector=StackConnector(pair.a)) as session:
+                for _ in range(3):  # on one connection
+                    async with session.get("/hello") as response:
+                        assert await response.text() == "hello 10.0.0.1"
+                async with session.get("/blob") as response:
+                    assert await response.read() == BLOB
+                async with session.put("/digest", data=io.BytesIO(BLOB)) as response:
+                    assert await response.text() == hashlib.sha256(BLOB).hexdigest()
+                async with session.get("/file") as response:
+                    assert b"aiohttp" in await response.read()
+                async with session.get("/nothing") as response:
+                    assert response.status == 404
+                async with session.ws_connect("/websocket", max_msg_size=0) as sock:
+                    await sock.send_bytes(BLOB)
+                    assert (await sock.receive()).data == BLOB
+            server.close()
+            await runner.cleanup()
+            await server.wait_closed()
+
+    run(main, debug=False)
+
+
+def test_aiohttp_serves_fifty_clients_at_once_over_ipv6() -> None:
+    async def main() -> None:
+        async with two_hosts() as pair:
+            runner, server = await http_server(pair)
+            async with aiohttp.ClientSession("http://[fd00::2]", connector=StackConnector(pair.a)) as session:
+
+                async def fetch() -> str:
+                    async with session.get("/hello") as response:
+                        return await response.text()
+
+                assert set(await asyncio.gather(*(fetch() for _ in range(50)))) == {"hello fd00::1"}
+            server.close()
+            await runner.cleanup()
+            await server.wait_closed()
+
+    run(main)
