@@ -34,18 +34,20 @@ _RECIPE = ("cpio.py", "image.py", "init.sh", "lease.sh", "packages.py")
 
 @dataclass(frozen=True)
 class Flavour:
-    """A kind of guest: the metapackage of its kernel, its architecture, its modules by name."""
+    """A kind of guest: the metapackage of its kernel, its architecture, its modules by name, and whether its
+    emulator takes a kernel that is unpacked already."""
 
     name: str
     kernel: str
     architecture: str
     modules: tuple[str, ...]
+    unpacked: bool
 
 
 # For QEMU: the kernel that has the NICs of old machines too (the cloud kernel knows virtio alone).
-AMD64 = Flavour("amd64", "linux-image-amd64", "amd64", ("virtio_pci", "virtio_net", "ne2k-pci", "e1000"))
+AMD64 = Flavour("amd64", "linux-image-amd64", "amd64", ("virtio_pci", "virtio_net", "ne2k-pci", "e1000"), True)
 # For v86, a 32-bit machine without PAE.
-I686 = Flavour("i686", "linux-image-686", "i386", ("virtio_pci", "virtio_net", "ne2k-pci"))
+I686 = Flavour("i686", "linux-image-686", "i386", ("virtio_pci", "virtio_net", "ne2k-pci"), False)
 FLAVOURS = (AMD64, I686)
 
 # What slows a boot under emulation and no test needs: the kernel's own crypto tests (1 s) and CPU mitigations.
@@ -54,11 +56,9 @@ KERNEL_OPTIONS = "console=ttyS0,115200 quiet panic=-1 tsc=reliable mitigations=o
 
 @dataclass(frozen=True)
 class Image:
-    """A built image: the paths of the kernel (`vmlinux` is the same, unpacked) and of the initramfs, and the key
-    that names this build."""
+    """A built image: the paths of kernel and initramfs, and the key that names this build."""
 
     kernel: Path
-    vmlinux: Path
     initrd: Path
     key: str
 
@@ -75,7 +75,7 @@ def image(flavour: Flavour) -> Image:
             if not folder.exists():
                 discard(f"{flavour.name}-*")
                 _build(flavour, folder)
-    return Image(folder / "vmlinuz", folder / "vmlinux", folder / "initrd", key)
+    return Image(folder / "kernel", folder / "initrd", key)
 
 
 def _key(flavour: Flavour) -> str:
@@ -107,8 +107,7 @@ def _build(flavour: Flavour, folder: Path) -> None:
     partial.mkdir()
     (partial / "initrd").write_bytes(_initramfs(busybox["bin/busybox"], kernel, flavour.modules))
     vmlinuz = next(data for path, data in kernel.items() if path.startswith("boot/"))
-    (partial / "vmlinuz").write_bytes(vmlinuz)
-    (partial / "vmlinux").write_bytes(_vmlinux(vmlinuz))
+    (partial / "kernel").write_bytes(_vmlinux(vmlinuz) if flavour.unpacked else vmlinuz)
     partial.rename(folder)
 
 

@@ -34,7 +34,7 @@ class QemuGuest(Guest):
         command = [
             *("qemu-system-x86_64", "-accel", "tcg", "-M", "q35", "-cpu", "max", "-m", str(memory)),
             *("-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"),
-            *("-kernel", str(built.vmlinux), "-initrd", str(built.initrd), "-append", KERNEL_OPTIONS),
+            *("-kernel", str(built.kernel), "-initrd", str(built.initrd), "-append", KERNEL_OPTIONS),
             *("-netdev", f"{kind},id=net0{comma}{options}", "-device", f"{nic},netdev=net0,mac={mac}"),
             *extra,
         ]
