@@ -14,6 +14,7 @@ int lwipy_link_transmit(struct lwipy_link *link, const struct pbuf *p);   /* 0, 
 enum { LWIPY_LINK_FULL = -1, LWIPY_LINK_ERROR = -2 };
 void lwipy_link_free(struct lwipy_nic *nic);
 void lwipy_links_service(const lwipy_readiness *ready, int count);   /* at the start of a turn */
+void lwipy_watch_is_ready(int number);   /* watch.c */
 void lwipy_links_settle(void);       /* at the end of every call: output goes out, what ended is closed */
 
 #ifndef _WIN32

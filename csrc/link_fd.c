@@ -33,7 +33,6 @@
 
 static const struct lwipy_link_kind *const kinds[] = { NULL, &lwipy_link_stream, &lwipy_link_dgram, &lwipy_link_tun };
 static struct lwipy_link *dirty;
-static int ready_watches[LWIPY_READY_ROOM], ready_watch_count;
 
 static void
 touch(struct lwipy_link *link)
@@ -257,22 +256,6 @@ service(struct lwipy_link *link, u32_t events)
   }
 }
 
-static void
-note_watch(int number)
-{
-  int i;
-  for (i = 0; i < ready_watch_count; i++) {
-    if (ready_watches[i] == number) {
-      return;
-    }
-  }
-  /* One too many is no loss: it will be reported again. */
-  if (ready_watch_count < LWIPY_READY_ROOM) {
-    ready_watches[ready_watch_count++] = number;
-    lwipy_atomic_or(&lwipy_self->attention, LWIPY_HAS_WATCHED);
-  }
-}
-
 void
 lwipy_links_service(const lwipy_readiness *ready, int count)
 {
@@ -280,7 +263,7 @@ lwipy_links_service(const lwipy_readiness *ready, int count)
   for (i = 0; i < count; i++) {
     int number = (int)LWIPY_TAG_NUMBER(ready[i].tag);
     if (LWIPY_TAG_KIND(ready[i].tag) == LWIPY_TAG_KIND(LWIPY_TAG_WATCH(0))) {
-      note_watch(number);
+      lwipy_watch_is_ready(number);
     } else if (LWIPY_TAG_KIND(ready[i].tag) == LWIPY_TAG_KIND(LWIPY_TAG_LINK(0))) {
       struct lwipy_nic *nic = lwipy_nic(number);
       if (nic != NULL && nic->link != NULL) {
@@ -337,119 +320,6 @@ core_link_get_status(int number, lwipy_link_status *out)
   } else if (link->kind == &lwipy_link_dgram) {
     lwipy_dgram_describe(link, out->peer, sizeof(out->peer));
   }
-  return 0;
-}
-
-/* ---- Watched descriptors of Python's ----------------------------------------------------------------------------- */
-
-int
-core_watch(int fd, int number, int write)
-{
-  return lwipy_poller_set(lwipy_self, fd, LWIPY_TAG_WATCH(number), write ? LWIPY_POLL_OUT : LWIPY_POLL_IN);
-}
-
-int
-core_unwatch(int fd)
-{
-  lwipy_poller_unset(lwipy_self, fd);
-  return 0;
-}
-
-int
-core_watched(int *out, int room)
-{
-  int count = LWIP_MIN(room, ready_watch_count);
-  memcpy(out, ready_watches, (size_t)count * sizeof(*out));
-  ready_watch_count -= count;
-  memmove(ready_watches, ready_watches + count, (size_t)ready_watch_count * sizeof(*out));
-  if (ready_watch_count == 0) {
-    lwipy_atomic_and(&lwipy_self->attention, ~(uint32_t)LWIPY_HAS_WATCHED);
-  }
-  return count;
-}
-
-#else
-int
-lwipy_link_transmit(struct lwipy_link *link, const struct pbuf *p)
-{
-  (void)link;
-  (void)p;
-  return LWIPY_LINK_ERROR;
-}
-
-void
-lwipy_link_free(struct lwipy_nic *nic)
-{
-  (void)nic;
-}
-
-void
-lwipy_links_service(const lwipy_readiness *ready, int count)
-{
-  (void)ready;
-  (void)count;
-}
-
-void
-lwipy_links_settle(void)
-{
-}
-
-int
-core_link_open(int number, int kind, int fd, const char *peer, size_t peer_length)
-{
-  (void)number;
-  (void)kind;
-  (void)fd;
-  (void)peer;
-  (void)peer_length;
-  return LWIPY_ENOTSUP;
-}
-
-int
-core_link_close(int number)
-{
-  (void)number;
-  return LWIPY_ENOTSUP;
-}
-
-int
-core_link_get_status(int number, lwipy_link_status *out)
-{
-  (void)number;
-  (void)out;
-  return LWIPY_ENOTSUP;
-}
-
-int
-core_link_news(lwipy_link_event *out, int room)
-{
-  (void)out;
-  (void)room;
-  return 0;
-}
-
-int
-core_watch(int fd, int number, int write)
-{
-  (void)fd;
-  (void)number;
-  (void)write;
-  return LWIPY_ENOTSUP;
-}
-
-int
-core_unwatch(int fd)
-{
-  (void)fd;
-  return 0;
-}
-
-int
-core_watched(int *out, int room)
-{
-  (void)out;
-  (void)room;
   return 0;
 }
 #endif

@@ -6,9 +6,11 @@ import hashlib
 import os
 import socket
 import struct
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Protocol
 
 MEGABYTE = 1 << 20
@@ -30,6 +32,16 @@ def eventually(what: Callable[[], object], seconds: float = 20) -> None:
     while not what():
         assert time.monotonic() < limit, "it did not happen"
         time.sleep(0.005)
+
+
+def wakeups() -> int:
+    """How often the threads that drive stacks have slept so far, by the kernel's count."""
+    total = 0
+    for thread in threading.enumerate():
+        if thread.name == "lwipy":
+            status = Path(f"/proc/self/task/{thread.native_id}/status").read_text()
+            total += int(status.partition("voluntary_ctxt_switches:")[2].split()[0])
+    return total
 
 
 def received(stream: Stream) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from links import Peer, arp_request, eventually, exchange, is_arp_reply, is_udp
+from links import Peer, arp_request, eventually, exchange, is_arp_reply, is_udp, wakeups
 
 import lwipy
 from lwipy.links import Link, QemuDgram, QemuStream
@@ -442,16 +442,6 @@ def test_a_datagram_guest_that_does_not_read_is_waited_for(host: lwipy.Stack, pa
                 numbers.append(struct.unpack("!I", frame[42:46])[0])
         assert numbers == list(range(1000))
     assert nic.counters.tx_full == nic.counters.tx_error == 0
-
-
-def wakeups() -> int:
-    """How often the threads that drive stacks have slept so far, by the kernel's count."""
-    total = 0
-    for thread in threading.enumerate():
-        if thread.name == "lwipy":
-            status = Path(f"/proc/self/task/{thread.native_id}/status").read_text()
-            total += int(status.partition("voluntary_ctxt_switches:")[2].split()[0])
-    return total
 
 
 def test_a_datagram_longer_than_the_interface_takes_is_dropped_and_counted(host: lwipy.Stack, path: str) -> None:

@@ -206,10 +206,11 @@ class Socket:
 
     def _await_connection(self) -> None:
         tcp = self._tcp()
+        state = tcp.info.state  # before the error: one that comes in between is then not taken for success
         if (error := tcp.take_error()) is not None:
             self._connecting = False
             raise error
-        if tcp.info.state in (2, 3):
+        if state in (2, 3):
             tcp.ready()  # arms the events
             raise BlockingIOError(errno.EINPROGRESS, os.strerror(errno.EINPROGRESS))
         self._connecting = False

@@ -11,11 +11,12 @@ from lwipy.stages.pacing import Pacing
 
 if TYPE_CHECKING:
     from lwipy.links.qemu import QemuDgram, QemuStream
+    from lwipy.links.tap import Tap, Tun
 
-__all__ = ["Impair", "Link", "Pacing", "Pcap", "QemuDgram", "QemuStream"]
+__all__ = ["Impair", "Link", "Pacing", "Pcap", "QemuDgram", "QemuStream", "Tap", "Tun"]
 
 #: Loaded when first asked for: nobody needs all of them.
-_HOMES = {"QemuDgram": "qemu", "QemuStream": "qemu"}
+_HOMES = {"QemuDgram": "qemu", "QemuStream": "qemu", "Tap": "tap", "Tun": "tap"}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,153 @@
+"""Links to the machine's own kernel: a TAP device (Ethernet) or a TUN device (IP), Linux only.
+
+Theory of operation. The device is the kernel's end of a cable whose other end is the stack's interface. It is made, or
+one that is there is taken, when the object is made; what the kernel does with its end (addresses, a bridge, a
+namespace) is the user's business, by `ip`. Frames pass in C (``csrc/link_tun.c``).
+
+Invariants:
+
+1. The descriptor is this object's until attach(), the core's from then on.
+2. A device that is not persistent goes when the link is detached; the interface's link goes down if the device goes.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import platform
+import struct
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from lwipy._native import lib
+from lwipy.links.descriptor import DescriptorLink
+
+if TYPE_CHECKING:
+    from lwipy.interface import Interface
+
+_log = logging.getLogger("lwipy.links.tap")
+
+# linux/if_tun.h
+_DEVICE: Final = "/dev/net/tun"
+_WRITE: Final = 0x80000000 if platform.machine().startswith(("mips", "ppc", "sparc", "alpha")) else 0x40000000
+_TUNSETIFF: Final = _WRITE | 0x454CA
+_TUNSETPERSIST: Final = _WRITE | 0x454CB
+_IFF_TUN: Final = 0x0001
+_IFF_TAP: Final = 0x0002
+_IFF_NO_PI: Final = 0x1000
+_IFREQ: Final = struct.Struct("16sH22x")
+
+_LONGEST_NAME: Final = 15
+
+
+class Tun(DescriptorLink):
+    """A TUN device: IP packets to and from the kernel.
+
+    `name` is the device's, made if it is not there; without it the kernel chooses one (see :attr:`name`).
+    `persistent` has it stay when the link is gone. OSError: PermissionError without CAP_NET_ADMIN for a device that is
+    not this user's own; FileNotFoundError where the kernel has no such devices; EBUSY when another program has it;
+    EINVAL when it is of another kind. ValueError for what cannot be a name.
+    """
+
+    layer: int | None = 3
+    _kind = "tun"
+    _flag = _IFF_TUN
+
+    def __init__(self, name: str | None = None, *, persistent: bool = False) -> None:
+        super().__init__()
+        self._fd = -1
+        if not sys.platform.startswith("linux"):
+            raise OSError(errno.ENOTSUP, f"{type(self).__name__} is Linux's: this system has no {_DEVICE}")
+        wanted = _checked(name or f"{self._kind}%d", name)
+        self._fd = self._device()
+        try:
+            self.name = self._claim(wanted)
+            if persistent:
+                fcntl.ioctl(self._fd, _TUNSETPERSIST, 1)
+        except OSError as error:
+            os.close(self._fd)
+            self._fd = -1
+            raise self._explained(error, name) from None
+        #: Called when the device has vanished, in the thread that drives the stack.
+        self.on_lost: Callable[[OSError | None], None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+    def __del__(self) -> None:
+        if getattr(self, "_fd", -1) >= 0:
+            os.close(self._fd)
+
+    # -- The device ------------------------------------------------------------------------------------------------
+
+    def _device(self) -> int:
+        try:
+            return os.open(_DEVICE, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+        except FileNotFoundError:
+            text = "the kernel has no TUN/TAP devices: try `modprobe tun`"
+            raise FileNotFoundError(errno.ENOENT, text, _DEVICE) from None
+
+    def _claim(self, name: str) -> str:
+        request = _IFREQ.pack(name.encode(), self._flag | _IFF_NO_PI)
+        answer = fcntl.ioctl(self._fd, _TUNSETIFF, request)
+        device: bytes = _IFREQ.unpack(answer)[0]
+        return device.partition(b"\0")[0].decode()
+
+    def _explained(self, error: OSError, name: str | None) -> OSError:
+        what = name or f"a new {self._kind.upper()} device"
+        if error.errno == errno.EPERM:
+            make = f"ip tuntap add dev {name or 'NAME'} mode {self._kind} user $USER"
+            text = f"{what} needs CAP_NET_ADMIN, or a device that root made for you: `{make}`"
+            return PermissionError(errno.EPERM, text)
+        number = error.errno or errno.EIO
+        kind = f"it is there and is no {self._kind.upper()} device"
+        reason = {errno.EBUSY: "another program has it", errno.EINVAL: kind}.get(number, "TUNSETIFF")
+        return OSError(number, f"{os.strerror(number)}: {what}: {reason}")
+
+    # -- The link --------------------------------------------------------------------------------------------------
+
+    def attach(self, interface: Interface) -> None:
+        if self._fd < 0:
+            raise OSError(errno.EBADF, f"{self!r} was detached before")
+        super().attach(interface)
+        try:
+            self._open(lib.LWIPY_LINK_TUN, self._fd)
+        except BaseException:
+            super().detach()
+            raise
+        self._fd = -1
+
+    def detach(self) -> None:
+        super().detach()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _on_lost(self, reason: OSError | None) -> None:
+        _log.warning("%r has vanished (%s)", self, reason or "end")
+        if self.on_lost is not None:
+            self.on_lost(reason)
+
+
+class Tap(Tun):
+    """A TAP device: Ethernet frames to and from the kernel. Otherwise as :class:`Tun`."""
+
+    layer = 2
+    _kind = "tap"
+    _flag = _IFF_TAP
+
+
+def _checked(wanted: str, name: str | None) -> str:
+    """`wanted`, if the kernel can call a device so; a template of ours may have its %d."""
+    if len(wanted.encode()) > _LONGEST_NAME or wanted in (".", "..") or any(c in "/:" or c.isspace() for c in wanted):
+        expected = f"expected up to {_LONGEST_NAME} bytes without '/', ':' and spaces"
+        raise ValueError(f"{name!r} cannot name a device: {expected}")
+    if name is not None and "%" in name:
+        raise ValueError(f"{name!r} is a template: leave the name out and the kernel chooses one")
+    return wanted
+
+
+__all__ = ["Tap", "Tun"]
