@@ -20,7 +20,8 @@
 
 enum { AWAKE = 0, ASLEEP = 1, WATCHED = 2 };
 
-#define FOR_PYTHON (LWIPY_HAS_EVENTS | LWIPY_HAS_FRAMES | LWIPY_HAS_LINKS | LWIPY_HAS_WATCHED | LWIPY_WOKEN)
+#define FOR_PYTHON (LWIPY_HAS_EVENTS | LWIPY_HAS_FRAMES | LWIPY_HAS_LINKS | LWIPY_HAS_WATCHED | LWIPY_HAS_TROUBLE | \
+                    LWIPY_WOKEN)
 
 /* ---- Waking ---------------------------------------------------------------------------------------------------- */
 

@@ -135,6 +135,7 @@ class Driver:
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
+        self._waiting = 0
 
     def kick(self) -> None:
         """Something may have changed: called after every operation."""
@@ -142,7 +143,9 @@ class Driver:
             self.stack.dispatch()
 
     def kick_timer(self) -> None:
-        """A timer was added, maybe an earlier one than the driver sleeps for."""
+        """A timer was added, maybe by another thread and an earlier one than the driver sleeps for."""
+        if self._waiting and not self.stack.closed:
+            lib.lwipy_wake(self.stack._core)
 
     def wait(self, lock: threading.Lock, deadline: float | None) -> bool:
         """Waits until someone releases `lock`; False when `deadline` (monotonic seconds) came first.
@@ -152,16 +155,20 @@ class Driver:
         stack = self.stack
         if stack._clock is not None:
             raise RuntimeError("cannot block: the stack's clock stands still; call poll() by hand")
-        while not lock.acquire(blocking=False):
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
-                return False
-            delay = stack.poll()
-            if not lock.locked():
-                continue
-            delays = [d for d in (left, delay) if d is not None]
-            check(stack._core, lib.lwipy_run(stack._core, int(min(delays) * 1e6) + 1 if delays else -1))
-        return True
+        self._waiting += 1
+        try:
+            while not lock.acquire(blocking=False):
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    return False
+                delay = stack.poll()
+                if not lock.locked():
+                    continue
+                delays = [d for d in (left, delay) if d is not None]
+                check(stack._core, lib.lwipy_run(stack._core, int(min(delays) * 1e6) + 1 if delays else -1))
+            return True
+        finally:
+            self._waiting -= 1
 
     def stop(self) -> None:
         """Gives the stack back."""

@@ -11,12 +11,21 @@ from lwipy.stages.pacing import Pacing
 
 if TYPE_CHECKING:
     from lwipy.links.qemu import QemuDgram, QemuStream
+    from lwipy.links.switch import Switch
     from lwipy.links.tap import Tap, Tun
+    from lwipy.links.websocket import WebSocketRelay
 
-__all__ = ["Impair", "Link", "Pacing", "Pcap", "QemuDgram", "QemuStream", "Tap", "Tun"]
+__all__ = ["Impair", "Link", "Pacing", "Pcap", "QemuDgram", "QemuStream", "Switch", "Tap", "Tun", "WebSocketRelay"]
 
 #: Loaded when first asked for: nobody needs all of them.
-_HOMES = {"QemuDgram": "qemu", "QemuStream": "qemu", "Tap": "tap", "Tun": "tap"}
+_HOMES = {
+    "QemuDgram": "qemu",
+    "QemuStream": "qemu",
+    "Switch": "switch",
+    "Tap": "tap",
+    "Tun": "tap",
+    "WebSocketRelay": "websocket",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,539 @@
+"""The relay for emulators in a browser, with real WebSocket clients as guests."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from links import eventually
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+import lwipy
+from lwipy import aio
+from lwipy.links import Impair, Pcap, Switch, WebSocketRelay
+from lwipy.links.websocket import GuestCounters, RelayCounters, WebSocketGuest
+
+BROADCAST = b"\xff" * 6
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+@contextlib.contextmanager
+def guest(relay: WebSocketRelay, ipv4: str) -> Iterator[lwipy.Stack]:
+    """A second stack behind a WebSocket: what an emulator in a browser is to the relay."""
+    with connect(relay.url, max_size=None) as client, lwipy.Stack() as stack:
+        nic = stack.add_interface(ipv4=ipv4)
+
+        def read() -> None:
+            with contextlib.suppress(ConnectionClosed, OSError):
+                for message in client:
+                    assert isinstance(message, bytes)
+                    nic.receive(message)
+
+        def send(frame: bytes) -> None:
+            with contextlib.suppress(ConnectionClosed):
+                client.send(frame)
+
+        nic.on_frame = send
+        reading = threading.Thread(target=read)
+        reading.start()
+        yield stack
+        client.close()
+        reading.join()
+
+
+@pytest.fixture
+def stack() -> Iterator[lwipy.Stack]:
+    with lwipy.Stack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def relay(stack: lwipy.Stack) -> WebSocketRelay:
+    relay = WebSocketRelay()
+    stack.add_interface(relay, ipv4="10.0.0.1/24", mac="02:00:00:00:00:01")
+    return relay
+
+
+@pytest.fixture
+def client(relay: WebSocketRelay) -> Iterator[ClientConnection]:
+    """A bare client, that has been let in."""
+    with connect(relay.url, max_size=None) as client:
+        eventually(lambda: relay.guests)
+        yield client
+
+
+def frame(target: bytes, source: int, payload: bytes = b"x" * 46) -> bytes:
+    return target + bytes([2, 0, 0, 0, 1, source]) + b"\x88\xb5" + payload
+
+
+def serve_sums(stack: lwipy.Stack, address: str) -> threading.Thread:
+    """Answers one connection with the sum of what came."""
+    server = stack.create_server((address, 80))
+
+    def serve() -> None:
+        connection, _ = server.accept()
+        digest = hashlib.sha256()
+        while part := connection.recv(65536):
+            digest.update(part)
+        connection.sendall(digest.digest())
+        connection.close()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    return thread
+
+
+def send_and_check(stack: lwipy.Stack, address: str, size: int = 500_000) -> None:
+    data = os.urandom(size)
+    connection = stack.create_connection((address, 80), timeout=30)
+    connection.sendall(data)
+    connection.shutdown(socket.SHUT_WR)
+    answer = b""
+    while part := connection.recv(100):
+        answer += part
+    assert answer == hashlib.sha256(data).digest()
+    connection.close()
+
+
+# -- Frames ------------------------------------------------------------------------------------------------------
+
+
+def test_one_binary_message_is_one_frame(relay: WebSocketRelay, client: ClientConnection) -> None:
+    request = bytes.fromhex("ffffffffffff 020000000105 0806 0001 0800 06 04 0001 020000000105 0a000005") + bytes(6)
+    client.send(request + bytes([10, 0, 0, 1]))
+    while True:
+        answer = client.recv(20)
+        assert isinstance(answer, bytes)
+        if answer[12:14] == b"\x08\x06" and answer[20:22] == b"\0\2":
+            break
+    assert answer[:14] == bytes.fromhex("020000000105 020000000001 0806")
+    assert answer[28:32] == bytes([10, 0, 0, 1])
+
+
+def test_no_extension_and_no_subprotocol_whatever_the_client_offers(relay: WebSocketRelay) -> None:
+    with connect(relay.url + "any/path?at=all", compression="deflate") as client:
+        assert client.response is not None
+        assert "Sec-WebSocket-Extensions" not in client.response.headers
+        assert client.subprotocol is None
+        eventually(lambda: [guest.path for guest in relay.guests] == ["/any/path?at=all"])
+
+
+def test_a_guest_talks_tcp_with_the_interface(stack: lwipy.Stack, relay: WebSocketRelay) -> None:
+    with guest(relay, "10.0.0.2/24") as one:
+        serving = serve_sums(stack, "10.0.0.1")
+        send_and_check(one, "10.0.0.1")
+        serving.join()
+        serving = serve_sums(one, "10.0.0.2")
+        send_and_check(stack, "10.0.0.2")
+        serving.join()
+        counters = relay.guests[0].counters
+        assert counters.rx_frames > 300
+        assert counters.tx_frames > 300
+        assert (counters.rx_dropped, counters.tx_dropped) == (0, 0)
+
+
+def test_two_guests_are_on_one_switch(relay: WebSocketRelay) -> None:
+    with guest(relay, "10.0.0.2/24") as one, guest(relay, "10.0.0.3/24") as two:
+        serving = serve_sums(one, "10.0.0.2")
+        send_and_check(two, "10.0.0.2")
+        serving.join()
+        assert len(relay.switch.plugs) == 3
+        assert relay.switch.counters.forwarded > 500
+    eventually(lambda: len(relay.switch.plugs) == 1)
+
+
+def test_a_guest_cannot_claim_the_interfaces_address(relay: WebSocketRelay, client: ClientConnection) -> None:
+    with connect(relay.url) as victim:
+        eventually(lambda: len(relay.guests) == 2)
+        client.send(BROADCAST + bytes.fromhex("020000000001") + bytes(60))
+        client.send(frame(BROADCAST, 7))
+        while (got := victim.recv(20)) != frame(BROADCAST, 7):
+            assert got[6:12] != bytes.fromhex("020000000001") or got[14:] != bytes(60)
+    assert relay.switch.counters.spoofed == 1
+
+
+def test_guests_join_a_switch_that_others_are_on(stack: lwipy.Stack) -> None:
+    switch = Switch()
+    relay = WebSocketRelay(switch=switch)
+    stack.add_interface(relay, ipv4="10.0.0.1/24")
+    with lwipy.Stack() as other:
+        other.add_interface(switch.port(), ipv4="10.0.0.9/24")
+        with guest(relay, "10.0.0.2/24") as one:
+            serving = serve_sums(other, "10.0.0.9")
+            send_and_check(one, "10.0.0.9", 50_000)
+            serving.join()
+
+
+def test_each_guest_may_have_an_interface_of_its_own(stack: lwipy.Stack) -> None:
+    threads, gone = [], []
+
+    def welcome(guest: WebSocketGuest) -> None:
+        threads.append(threading.current_thread().name)
+        number = len(threads)
+        stack.add_interface(guest, ipv4=f"10.0.{number}.1/24", name=f"guest{number}")
+        guest.on_close = lambda: gone.append((number, threading.current_thread().name))
+
+    with WebSocketRelay(on_guest=welcome, stack=stack) as relay:
+        with guest(relay, "10.0.1.2/24") as one:
+            eventually(lambda: len(threads) == 1)
+            with guest(relay, "10.0.2.2/24") as two:
+                eventually(lambda: len(threads) == 2)
+                for host, address in ((one, "10.0.1.1"), (two, "10.0.2.1")):
+                    serving = serve_sums(stack, address)
+                    send_and_check(host, address, 100_000)
+                    serving.join()
+                assert sorted(stack.interfaces) == ["guest1", "guest2"]
+            eventually(lambda: sorted(stack.interfaces) == ["guest1"])
+        eventually(lambda: not stack.interfaces)
+        assert [number for number, _ in gone] == [2, 1]
+        assert set(threads) == {name for _, name in gone} == {"lwipy"}
+
+
+def test_frames_that_come_before_the_guest_has_an_interface_are_not_lost(stack: lwipy.Stack) -> None:
+    waiting: list[WebSocketGuest] = []
+    with WebSocketRelay(on_guest=waiting.append, queue=100) as relay, connect(relay.url) as client:
+        eventually(lambda: waiting)
+        for _ in range(150):
+            client.send(frame(BROADCAST, 5))
+        eventually(lambda: waiting[0].counters.rx_frames == 150)
+        nic = stack.add_interface(waiting[0], ipv4="10.0.0.1/24")
+        eventually(lambda: nic.counters.rx_frames == 100)
+        assert waiting[0].counters.rx_dropped == 50
+
+
+def test_a_failing_on_guest_sends_the_guest_away(caplog: pytest.LogCaptureFixture) -> None:
+    def refuse(guest: WebSocketGuest) -> None:
+        raise LookupError("no room at the inn")
+
+    with WebSocketRelay(on_guest=refuse) as relay, connect(relay.url) as client:
+        with pytest.raises(ConnectionClosed):
+            client.recv(20)
+        eventually(lambda: not relay.guests)
+    assert "no room at the inn" in caplog.text
+
+
+def test_removing_the_interface_closes_the_guests_connection(stack: lwipy.Stack) -> None:
+    guests: list[WebSocketGuest] = []
+    with WebSocketRelay(on_guest=guests.append) as relay, connect(relay.url) as client:
+        eventually(lambda: guests)
+        nic = stack.add_interface(Pcap(guests[0], os.devnull), ipv4="10.0.0.1/24")
+        with pytest.raises(ValueError, match="is in use already"):
+            stack.add_interface(guests[0])
+        nic.remove()
+        with pytest.raises(ConnectionClosed):
+            while True:
+                client.recv(20)
+        eventually(lambda: not guests[0].connected)
+        with pytest.raises(OSError, match="has gone"):
+            stack.add_interface(guests[0])
+
+
+# -- Whatever drives the stack -----------------------------------------------------------------------------------
+
+
+def test_by_hand_frames_are_received_by_poll() -> None:
+    stack = lwipy.Stack()
+    relay = WebSocketRelay()
+    nic = stack.add_interface(relay, ipv4="10.0.0.1/24")
+    with connect(relay.url) as client:
+        eventually(lambda: relay.guests)
+        client.send(frame(BROADCAST, 5))
+        eventually(lambda: relay.guests[0].counters.rx_frames == 1)
+        assert nic.counters.rx_frames == 0
+        stack.poll()
+        assert nic.counters.rx_frames == 1
+    stack.close()
+
+
+def test_a_blocking_call_by_hand_is_woken_by_frames() -> None:
+    stack = lwipy.Stack()
+    relay = WebSocketRelay()
+    stack.add_interface(relay, ipv4="10.0.0.1/24")
+    with guest(relay, "10.0.0.2/24") as one:
+        serving = serve_sums(one, "10.0.0.2")
+        send_and_check(stack, "10.0.0.2", 100_000)
+        serving.join()
+    stack.close()
+
+
+def test_in_an_asyncio_loop() -> None:
+    async def upload(relay: WebSocketRelay, stack: lwipy.Stack) -> None:
+        reader, writer = await aio.open_connection(stack, "10.0.0.2", 80)
+        data = os.urandom(300_000)
+        writer.write(data)
+        writer.write_eof()
+        assert await reader.read() == hashlib.sha256(data).digest()
+        writer.close()
+
+    async def main() -> None:
+        stack, relay = lwipy.Stack(), WebSocketRelay()
+        async with aio.driving(stack):
+            stack.add_interface(relay, ipv4="10.0.0.1/24")
+            with guest(relay, "10.0.0.2/24") as one:
+                serving = serve_sums(one, "10.0.0.2")
+                await upload(relay, stack)
+                await asyncio.to_thread(serving.join)
+            stack.close()
+
+    asyncio.run(main())
+
+
+def test_inside_wrappers(stack: lwipy.Stack) -> None:
+    relay = WebSocketRelay()
+    impair = Impair(relay, loss=0.01, seed=3)
+    stack.add_interface(impair, ipv4="10.0.0.1/24")
+    with guest(relay, "10.0.0.2/24") as one:
+        serving = serve_sums(stack, "10.0.0.1")
+        send_and_check(one, "10.0.0.1", 300_000)
+        serving.join()
+    assert impair.stage.incoming_counters.lost > 0
+
+
+# -- Who may come ------------------------------------------------------------------------------------------------
+
+
+def come(relay: WebSocketRelay, origin: str | None) -> bool:
+    """Whether a page of `origin` is let in; a refusal has the status 403."""
+    try:
+        with connect(relay.url, origin=origin):  # type: ignore[arg-type]
+            return True
+    except InvalidStatus as error:
+        return error.response.status_code != 403
+
+
+@pytest.mark.parametrize(
+    ("origin", "welcome"),
+    [
+        (None, True),
+        ("http://localhost:8000", True),
+        ("https://127.0.0.1", True),
+        ("http://127.8.9.1:1", True),
+        ("http://[::1]:8080", True),
+        ("http://v86.localhost", True),
+        ("https://example.org", False),
+        ("http://localhost.example.org", False),
+        ("http://127.0.0.1.example.org", False),
+        ("http://192.168.1.5", False),
+        ("null", False),
+        ("file://", False),
+        ("http://[", False),
+    ],
+)
+def test_without_origins_only_pages_of_this_machine(relay: WebSocketRelay, origin: str | None, welcome: bool) -> None:
+    assert come(relay, origin) is welcome
+    assert relay.counters.refused_origin == (not welcome)
+
+
+def test_with_origins_exactly_those() -> None:
+    with WebSocketRelay(on_guest=lambda guest: None, origins=["https://Copy.sh/", "null"]) as relay:
+        assert come(relay, "https://copy.sh")
+        assert come(relay, "null")
+        assert come(relay, None)
+        assert not come(relay, "http://copy.sh")
+        assert not come(relay, "http://localhost")
+
+
+def test_with_a_star_all() -> None:
+    with WebSocketRelay(on_guest=lambda guest: None, origins="*") as relay:
+        assert come(relay, "https://example.org")
+
+
+def test_a_refusal_is_logged_once(relay: WebSocketRelay, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(3):
+        assert not come(relay, "https://example.org")
+    assert relay.counters.refused_origin == 3
+    assert caplog.text.count("refused a page of https://example.org") == 1
+
+
+def test_only_so_many_guests() -> None:
+    with WebSocketRelay(on_guest=lambda guest: None, max_guests=2) as relay:
+        with connect(relay.url), connect(relay.url):
+            eventually(lambda: len(relay.guests) == 2)
+            with pytest.raises(InvalidStatus) as refused, connect(relay.url):
+                pass
+            assert refused.value.response.status_code == 503
+            assert relay.counters == RelayCounters(accepted=2, refused_full=1)
+        eventually(lambda: not relay.guests)
+        with connect(relay.url):
+            eventually(lambda: len(relay.guests) == 1)
+
+
+# -- Bad input ---------------------------------------------------------------------------------------------------
+
+
+def test_text_is_ignored_and_counted(
+    relay: WebSocketRelay, client: ClientConnection, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(3):
+        client.send("hello")
+    client.send(frame(BROADCAST, 5))
+    eventually(lambda: relay.guests[0].counters.rx_frames == 1)
+    assert relay.guests[0].counters.text == 3
+    assert caplog.text.count("sent text") == 1
+
+
+def test_a_message_that_is_too_long_ends_the_connection(relay: WebSocketRelay, client: ClientConnection) -> None:
+    client.send(bytes(65553))
+    client.send(bytes(65554))
+    with pytest.raises(ConnectionClosed) as closed:
+        while True:
+            client.recv(20)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1009
+    eventually(lambda: relay.counters.too_long == 1)
+    eventually(lambda: not relay.guests)
+
+
+def test_frames_that_are_none_are_counted(relay: WebSocketRelay, client: ClientConnection) -> None:
+    for junk in (b"", b"x", bytes(13), bytes(14), b"\xff" * 60):
+        client.send(junk)
+    eventually(lambda: relay.guests[0].counters.rx_frames == 5)
+    counters = relay.switch.counters
+    assert (counters.short, counters.bad_source) == (3, 2)
+
+
+def test_what_is_no_websocket_at_all_does_no_harm(relay: WebSocketRelay) -> None:
+    for junk in (b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01" + os.urandom(100), os.urandom(20_000), b""):
+        with socket.create_connection(relay.address) as raw:
+            raw.sendall(junk)
+            raw.shutdown(socket.SHUT_WR)
+            raw.settimeout(20)
+            with contextlib.suppress(ConnectionError):
+                while raw.recv(4096):
+                    pass
+    with connect(relay.url):
+        eventually(lambda: relay.guests)
+
+
+def test_a_guest_that_vanishes_is_forgotten(relay: WebSocketRelay) -> None:
+    with socket.create_connection(relay.address) as raw:
+        raw.sendall(UPGRADE)
+        eventually(lambda: relay.guests)
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # a reset instead of an end
+    eventually(lambda: not relay.guests)
+    eventually(lambda: len(relay.switch.plugs) == 1)
+
+
+def test_a_guest_that_does_not_answer_pings_is_gone(stack: lwipy.Stack) -> None:
+    relay = WebSocketRelay(keepalive=0.2)
+    stack.add_interface(relay, ipv4="10.0.0.1/24")
+    with socket.create_connection(relay.address) as raw:
+        raw.sendall(UPGRADE)
+        eventually(lambda: relay.counters.accepted == 1)
+        eventually(lambda: not relay.guests)
+
+
+def test_a_guest_that_does_not_read_loses_frames_and_holds_up_nobody(stack: lwipy.Stack) -> None:
+    relay = WebSocketRelay(queue=50)
+    nic = stack.add_interface(relay, ipv4="10.0.0.1/24")
+    with connect(relay.url, close_timeout=0.1) as stuck:
+        stuck.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        eventually(lambda: relay.guests)
+        (lazy,) = relay.guests
+        with guest(relay, "10.0.0.3/24") as lively:
+            udp = stack.udp()
+            udp.set_option(lwipy.Option.BROADCAST, 1)
+
+            def flood() -> bool:
+                for _ in range(100):
+                    udp.send(bytes(1400), ("10.0.0.255", 9))
+                return lazy.counters.tx_dropped > 0
+
+            # The library reads ahead on its own: so long until that is full, and the kernel's buffers are.
+            eventually(flood, 60)
+            serving = serve_sums(stack, "10.0.0.1")
+            send_and_check(lively, "10.0.0.1", 100_000)
+            serving.join()
+        assert nic.counters.tx_full == 0
+
+
+# -- Life --------------------------------------------------------------------------------------------------------
+
+
+def test_an_address_in_use_is_told_at_the_call(relay: WebSocketRelay) -> None:
+    with lwipy.Stack() as other:
+        with pytest.raises(OSError, match="address already in use"):
+            other.add_interface(WebSocketRelay(*relay.address))
+        assert not other.interfaces
+
+
+def test_it_closes_with_its_interface_and_can_be_opened_again(stack: lwipy.Stack) -> None:
+    relay = WebSocketRelay()
+    nic = stack.add_interface(relay, ipv4="10.0.0.1/24")
+    address, url = relay.address, relay.url
+    with connect(url) as client:
+        eventually(lambda: relay.guests)
+        nic.remove()
+        with pytest.raises(ConnectionClosed) as closed:
+            while True:
+                client.recv(20)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1001
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(address)
+    with pytest.raises(RuntimeError, match="listens once it is attached"):
+        _ = relay.address
+    stack.add_interface(relay, ipv4="10.0.0.1/24")
+    with connect(relay.url):
+        eventually(lambda: relay.guests)
+    names = [thread.name for thread in threading.enumerate()]
+    assert names.count("lwipy-websocket") == 1
+
+
+def test_closing_the_stack_closes_the_relay() -> None:
+    with lwipy.Stack() as stack:
+        relay = WebSocketRelay()
+        stack.add_interface(relay)
+        address = relay.address
+    assert "lwipy-websocket" not in [thread.name for thread in threading.enumerate()]
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(address)
+
+
+def test_a_relay_of_separate_guests_is_no_link_itself(stack: lwipy.Stack) -> None:
+    with pytest.raises(ValueError, match="interfaces of their own"):
+        stack.add_interface(WebSocketRelay(on_guest=lambda guest: None))
+    assert not stack.interfaces
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"max_guests": 0}, "max_guests 0 is out of range"),
+        ({"queue": 0}, "queue 0 is out of range"),
+        ({"keepalive": 0}, "keepalive 0 is out of range"),
+        ({"origins": ["example.org"]}, "'example.org' is not an origin"),
+        ({"origins": "https://example.org/page"}, "'https://example.org/page' is not an origin"),
+        ({"switch": Switch(), "on_guest": print}, "not both"),
+    ],
+)
+def test_a_bad_value_is_named(arguments: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        WebSocketRelay(**arguments)
+
+
+def test_without_the_library_the_extra_is_named() -> None:
+    program = "import sys; sys.modules['websockets'] = None\nimport lwipy.links\nlwipy.links.WebSocketRelay"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.returncode == 1
+    assert "pip install 'lwipy[websocket]'" in run.stderr
+
+
+def test_counters_begin_at_zero(relay: WebSocketRelay, client: ClientConnection) -> None:
+    assert relay.counters == RelayCounters(accepted=1)
+    assert relay.guests[0].counters == GuestCounters()
+    logging.getLogger("lwipy.links.websocket").debug("%r %r", relay, relay.guests)
