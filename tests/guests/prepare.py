@@ -26,6 +26,9 @@ def install() -> str:
     packages = sorted({package for program, package in programs.items() if not shutil.which(program)})
     if not packages:
         return ""
+    if "npm" in packages:
+        # npm asks its registry by https, and Debian's packages only recommend what that takes.
+        packages.append("ca-certificates")
     if not shutil.which("apt-get"):
         return f"without apt-get these were not installed: {' '.join(packages)}"
     if os.geteuid():
