@@ -186,22 +186,28 @@ def test_upgrading_a_transport_without_the_loops_help() -> None:
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
             if data == b"STARTTLS":
+                self.transport.pause_reading()
+                self.transport.write(b"go ahead")
                 self.upgrade = asyncio.ensure_future(self._upgrade())
             else:
-                self.transport.write(data.upper())
+                self.question.set_result(data)
 
         async def _upgrade(self) -> None:
-            self.transport = await start_tls(self.transport, self, server_context(), server_side=True)
+            self.question: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+            transport = await start_tls(self.transport, self, server_context(), server_side=True)
+            transport.write((await self.question).upper())
 
     async def main() -> None:
         async with two_hosts() as pair:
             server = await create_server(pair.b, Upgrades, port=25)
             transport, client = await create_connection(pair.a, Recorder, "10.0.0.2", 25)
             transport.write(b"STARTTLS")
+            await soon(lambda: client.data == b"go ahead")
+            client.data.clear()
             transport = await start_tls(transport, client, client_context(), server_hostname="host.lwipy")
             transport.write(b"secret")
             await soon(lambda: client.data == b"SECRET")
-            assert client.calls == ["made", "data"]
+            assert client.calls == ["made", "data", "data"]
             transport.close()
             await client.lost
             assert client.error is None
