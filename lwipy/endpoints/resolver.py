@@ -60,8 +60,11 @@ class Lookup:
             self._answered(query, Event(0))
 
     def _answered(self, query: Query, event: Event) -> None:
+        if query.family in self._answers:
+            return  # told twice: by the event, and by the look when it was asked
         try:
-            self._answers[query.family] = query.answer()
+            # A stack that is closed meanwhile closes its queries: no answer will come.
+            self._answers[query.family] = None if query.closed else query.answer()
         except BlockingIOError:
             return
         query.close()
