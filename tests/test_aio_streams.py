@@ -8,13 +8,14 @@ import hashlib
 import random
 import socket
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any
 
 import pytest
 from aio_world import VirtualLoop, nothing_left, run, soon, two_hosts
 from conftest import Pair
 
+import lwipy
 from lwipy.aio import create_connection, create_server, getaddrinfo, open_connection, start_server
 from lwipy.aio.connection import interleaved
 from lwipy.services.dns import DnsServer
@@ -362,6 +363,20 @@ def test_names_by_dns() -> None:
             with pytest.raises(asyncio.CancelledError):
                 await asking
             server.close()
+
+    run(main)
+
+
+def test_a_stack_closed_while_a_name_is_asked_for() -> None:
+    async def main() -> None:
+        with closing(lwipy.Stack()) as stack:
+            stack.add_interface(ipv4="10.0.0.1/24")
+            stack.dns_servers = ["10.0.0.9"]
+            asking = asyncio.create_task(getaddrinfo(stack, "slow.lwipy", 80))
+            await asyncio.sleep(0.01)
+            stack.close()
+            with pytest.raises(lwipy.StackClosedError):
+                await asking
 
     run(main)
 

@@ -11,6 +11,7 @@ from lwipy.aio.driver import ensure_driven
 from lwipy.blocking import functions
 from lwipy.endpoints import Lookup
 from lwipy.endpoints.resolver import local_answer
+from lwipy.errors import StackClosedError
 
 if TYPE_CHECKING:
     from lwipy.stack import Stack
@@ -62,6 +63,9 @@ async def _ask(stack: Stack, name: str, family: int) -> list[str]:
 
     lookup = Lookup(stack, name, functions._families(stack, family), done)
     try:
-        return await answer
+        addresses = await answer
     finally:
         lookup.cancel()
+    if stack.closed:
+        raise StackClosedError
+    return addresses
