@@ -10,16 +10,22 @@ from lwipy.endpoints.base import Address
 #: ("10.0.0.1", 80) or ("fe80::1", 80, flow information, scope id).
 SocketAddress: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
 
-FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
-_UNSPECIFIED: Final[dict[int, SocketAddress]] = {4: ("0.0.0.0", 0), 6: ("::", 0, 0, 0)}
+#: Of endpoints; one for both (0) is an AF_INET6 socket to people.
+FAMILIES: Final = {0: socket.AF_INET6, 4: socket.AF_INET, 6: socket.AF_INET6}
 
 
-def to_socket(address: Address | None, version: int) -> SocketAddress:
-    """The core's (host, port) for people; the unspecified address of the IP `version` for None."""
-    if address is None or not address[0]:
-        return _UNSPECIFIED[version]
-    host, _, scope = address[0].partition("%")
-    return (host, address[1], 0, int(scope or 0)) if ":" in host else (host, address[1])
+def to_socket(address: Address | None, family: int) -> SocketAddress:
+    """The core's (host, port) for people; an endpoint of both families shows IPv4 as mapped, as sockets do.
+
+    The unspecified address of the family for None.
+    """
+    host, port = ("", 0) if address is None else address
+    if family == 4:
+        return (host or "0.0.0.0", port)
+    host, _, scope = host.partition("%")
+    if family == 0 and host and ":" not in host:
+        host = "::" if host == "0.0.0.0" else f"::ffff:{host}"
+    return (host or "::", port, 0, int(scope or 0))
 
 
 def from_socket(address: Any) -> tuple[int, Address]:

@@ -63,7 +63,7 @@ async def create_connection(
                 infos = interleaved(infos, interleave or 1)
             targets = [info[4] for info in infos]
             endpoint = await connect_to_any(stack, targets, sources, happy_eyeballs_delay, all_errors)
-            return await _make_transport(endpoint, protocol_factory, tls)
+            return await make_transport(endpoint, protocol_factory, tls)
     except TimeoutError:
         if limit.expired():
             text = f"Connect call failed ({host!r}, {port!r}): no connection within {timeout} s"
@@ -78,9 +78,10 @@ async def _sources(stack: Stack, local: tuple[str | None, int] | None, family: i
     return [info[4] for info in found]
 
 
-async def _make_transport(
+async def make_transport(
     endpoint: TcpEndpoint, protocol_factory: Callable[[], P], tls: TlsSettings
 ) -> tuple[asyncio.Transport, P]:
+    """The transport and protocol of a connected endpoint, which are its owners from now on; or it is aborted."""
     waiter = asyncio.get_running_loop().create_future()
     try:
         protocol = protocol_factory()
@@ -178,6 +179,8 @@ async def connect_to_any(
     all_errors: bool = False,
 ) -> TcpEndpoint:
     """The first of the addresses that answers; each is tried when the one before failed, or `delay` seconds later."""
+    if len(targets) == 1 and not all_errors:
+        return await connect_endpoint(stack, targets[0], sources)
     waiting = list(targets)
     running: set[asyncio.Task[TcpEndpoint]] = set()
     errors: list[OSError] = []

@@ -194,7 +194,7 @@ async def create_datagram_endpoint(
                 endpoint.bind(from_socket(local)[1], reuse=reuse_address)
             if remote is not None:
                 endpoint.connect(from_socket(remote)[1])
-            return await _make_transport(endpoint, protocol_factory, remote)
+            return await make_transport(endpoint, protocol_factory, remote)
         except OSError as error:
             endpoint.close()
             failure = failure or error
@@ -204,9 +204,10 @@ async def create_datagram_endpoint(
     raise failure or ValueError("cannot get address information")
 
 
-async def _make_transport(
+async def make_transport(
     endpoint: UdpEndpoint, protocol_factory: Callable[[], P], remote: SocketAddress | None
 ) -> tuple[DatagramTransport, P]:
+    """The transport and protocol of an endpoint, connected to `remote` if that is given."""
     loop = asyncio.get_running_loop()
     protocol = protocol_factory()
     waiter: asyncio.Future[None] = loop.create_future()

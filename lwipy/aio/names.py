@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from lwipy.addresses import parse_port
 from lwipy.aio.addresses import SocketAddress
 from lwipy.aio.driver import ensure_driven
 from lwipy.blocking import functions
@@ -15,6 +16,11 @@ from lwipy.errors import StackClosedError
 
 if TYPE_CHECKING:
     from lwipy.stack import Stack
+
+_PROTOCOLS: Final[dict[int, int]] = {
+    socket.SOCK_STREAM: socket.IPPROTO_TCP,
+    socket.SOCK_DGRAM: socket.IPPROTO_UDP,
+}
 
 AddressInfo: TypeAlias = tuple[socket.AddressFamily, socket.SocketKind, int, str, SocketAddress]
 
@@ -35,6 +41,9 @@ async def getaddrinfo(
     """
     ensure_driven(stack)
     name = host.decode() if isinstance(host, bytes) else host
+    plain = isinstance(port, int) and proto in (0, _PROTOCOLS.get(type)) and not flags & socket.AI_CANONNAME
+    if name and plain and type in _PROTOCOLS and (literal := _literal(name, port, family, type)):
+        return [literal]
     if not name or local_answer(stack, name) is not None or flags & socket.AI_NUMERICHOST:
         return functions.getaddrinfo(stack, name, port, family, type, proto, flags)
     if stack.use_host_resolver:
@@ -48,6 +57,21 @@ async def getaddrinfo(
     if flags & socket.AI_CANONNAME:
         found = [(*entry[:3], name, entry[4]) for entry in found]
     return found
+
+
+def _literal(host: str, port: Any, family: int, type: int) -> AddressInfo | None:
+    """The shortest way for what most connections are given: a numeric address without scope, of a fitting family."""
+    own = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        packed = socket.inet_pton(own, host)
+    except (OSError, ValueError):
+        return None
+    if family not in (0, own):
+        return None
+    text, kind = socket.inet_ntop(own, packed), socket.SocketKind(type)
+    parse_port(port)
+    address: SocketAddress = (text, port) if own == socket.AF_INET else (text, port, 0, 0)
+    return own, kind, _PROTOCOLS[kind], "", address
 
 
 async def _ask(stack: Stack, name: str, family: int) -> list[str]:

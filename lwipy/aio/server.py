@@ -186,7 +186,7 @@ async def create_server(
         raise TypeError("ssl argument must be an SSLContext or None")
     if reuse_port:
         raise ValueError("reuse_port is not supported: a stack's connections are not shared between processes")
-    tls = TlsSettings(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+    tls = TlsSettings(ssl, ssl_handshake_timeout, ssl_shutdown_timeout, server_side=True)
     ensure_driven(stack)
     hosts: Iterable[str | None] = [host or None] if isinstance(host, str) or host is None else host
     addresses: dict[SocketAddress, None] = {}

@@ -23,6 +23,8 @@ class TlsSettings:
         handshake_timeout: float | None,
         shutdown_timeout: float | None,
         server_hostname: str | None = None,
+        *,
+        server_side: bool = False,
     ) -> None:
         for name, value in (
             ("server_hostname", server_hostname),
@@ -36,6 +38,7 @@ class TlsSettings:
         self.handshake_timeout = handshake_timeout
         self.shutdown_timeout = shutdown_timeout
         self.server_hostname = server_hostname
+        self.server_side = server_side
 
     def transport(
         self,
@@ -57,7 +60,7 @@ class TlsSettings:
             protocol,
             self.context,  # type: ignore[arg-type]
             waiter,  # type: ignore[arg-type]
-            server_side=server is not None,
+            server_side=self.server_side,
             server_hostname=self.server_hostname,
             **timeouts,
         )
