@@ -389,6 +389,30 @@ def test_nothing_is_delivered_while_paused() -> None:
     run(main)
 
 
+def test_whoever_waits_for_the_connection_acts_before_its_first_data() -> None:
+    class Greets(Recorder):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            self.transport.write(b"welcome")
+
+    async def main() -> None:
+        async with two_hosts() as pair:
+            server = await create_server(pair.b, Greets, "10.0.0.2", 80)
+            for _ in range(20):
+                transport, client = await create_connection(pair.a, Recorder, "10.0.0.2", 80)
+                assert client.calls == ["made"]
+                transport.pause_reading()
+                await asyncio.sleep(0.002)
+                assert client.calls == ["made"]
+                transport.resume_reading()
+                await soon(lambda: client.data == b"welcome")  # noqa: B023
+                transport.close()
+            server.close()
+            await server.wait_closed()
+
+    run(main)
+
+
 def test_pausing_in_every_delivery() -> None:
     class Nibbles(Recorder):
         def data_received(self, data: bytes) -> None:

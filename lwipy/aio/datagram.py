@@ -92,8 +92,8 @@ class DatagramTransport(asyncio.DatagramTransport):
             try:
                 self._protocol.datagram_received(datagram.data, to_socket(datagram.source, self._endpoint.family))
             except Exception as error:
-                self._fatal_error(error, "Fatal error: protocol.datagram_received() call failed.")
-                return
+                # As in asyncio, one datagram that its protocol cannot stand does not end the service.
+                self._report(error, "protocol.datagram_received() failed")
         self._loop.call_soon(self._read)
 
     # -- Datagrams out -------------------------------------------------------------------------------------------------
@@ -154,11 +154,10 @@ class DatagramTransport(asyncio.DatagramTransport):
     def abort(self) -> None:
         self._end(None)
 
-    def _fatal_error(self, error: Exception, message: str) -> None:
+    def _report(self, error: Exception, message: str) -> None:
         self._loop.call_exception_handler(
             {"message": message, "exception": error, "transport": self, "protocol": self._protocol}
         )
-        self._end(error)
 
     def _end(self, error: Exception | None) -> None:
         if not self._closing:

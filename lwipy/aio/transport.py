@@ -70,7 +70,6 @@ class StreamTransport(transports._FlowControlMixin):
         server: Server | None = None,
     ) -> None:
         self._endpoint = endpoint
-        self._released = False
         self._socket = TransportSocket(endpoint)
         peer = endpoint.peer
         extra: dict[str, Any] = {"socket": self._socket, "sockname": self._socket.getsockname()}
@@ -81,7 +80,7 @@ class StreamTransport(transports._FlowControlMixin):
         self._buffer: deque[memoryview] = deque()
         self._buffered = 0
         self._conn_lost = 0
-        self._closing = self._reset = self._eof = self._eof_received = False
+        self._closing = self._eof = self._eof_received = False
         self._paused = self._reading_asked = False
         self._readable = True
         self._started = False
@@ -89,20 +88,25 @@ class StreamTransport(transports._FlowControlMixin):
         self.set_protocol(protocol)
         endpoint.set_option(Option.NODELAY, 1)
         deliver(endpoint, loop, self._happened)
+        self._released = False
         if server is not None:
             server._attach(self)
         loop.call_soon(self._protocol.connection_made, self)
         loop.call_soon(self._start, waiter)
 
     def _start(self, waiter: asyncio.Future[None] | None) -> None:
-        self._started = True
-        self._ask_to_read()
+        """Wakes who waits for the connection, and lets him go first: he may pause reading or change the protocol."""
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
+        self._loop.call_soon(self._start_reading)
+
+    def _start_reading(self) -> None:
+        self._started = True
+        self._read()
 
     def __repr__(self) -> str:
         state = "closed" if self._released else "closing" if self._closing else "open"
-        return f"<{type(self).__name__} {state} {self._extra.get('peername')} write buffer {self._buffered}>"  # type: ignore[attr-defined]
+        return f"<{type(self).__name__} {state} {self.get_extra_info('peername')} write buffer {self._buffered}>"
 
     def __del__(self) -> None:
         if not getattr(self, "_released", True):
@@ -350,7 +354,6 @@ class StreamTransport(transports._FlowControlMixin):
         if self._released:
             return
         if error is None:
-            self._reset = True
             self._endpoint.abort()
         if self._conn_lost:
             return
