@@ -81,10 +81,13 @@ class LoopDriver(Driver):
         self._stopped = True
         if self.stack._driver is self:
             self.stack._drive(None)
-        if self.loop.is_closed() or threading.get_ident() == self._thread:
-            self._leave()
-        else:
-            self.loop.call_soon_threadsafe(self._leave)
+        if not self._is_own_thread():
+            try:
+                self.loop.call_soon_threadsafe(self._leave)
+                return
+            except RuntimeError:
+                pass  # closed, so there is nothing to leave but the watcher
+        self._leave()
 
     def _leave(self) -> None:
         if self._watcher is not None:
@@ -228,6 +231,14 @@ def can_drive(stack: Stack, loop: asyncio.AbstractEventLoop) -> bool:
     return stack._clock is None or stack._clock == loop.time
 
 
+def _living_driver(stack: Stack) -> Driver | None:
+    """What drives the stack; None when it is nobody, or a loop that has been closed."""
+    driver = stack._driver
+    if isinstance(driver, LoopDriver) and driver.loop.is_closed():
+        driver.stop()
+    return None if type(stack._driver) is Driver else stack._driver
+
+
 @asynccontextmanager
 async def driving(stack: Stack) -> AsyncIterator[Stack]:
     """Drives the stack in the running loop: ``async with driving(stack): ...``. May be nested, in one loop.
@@ -236,16 +247,14 @@ async def driving(stack: Stack) -> AsyncIterator[Stack]:
     RuntimeError when a thread or another loop drives it; ValueError when its clock is not the loop's.
     """
     loop = asyncio.get_running_loop()
-    driver = stack._driver
-    if isinstance(driver, LoopDriver) and driver.loop.is_closed():
-        driver.stop()
-    elif isinstance(driver, LoopDriver) and driver.loop is loop:
-        driver.uses += 1
-    elif type(driver) is not Driver:
-        raise RuntimeError(f"the stack is driven already, by {driver!r}")
-    if stack._driver is not driver or not isinstance(driver, LoopDriver):
+    driver = _living_driver(stack)
+    if driver is None:
         driver = LoopDriver(stack, loop)
         driver.start()
+    elif isinstance(driver, LoopDriver) and driver.loop is loop:
+        driver.uses += 1
+    else:
+        raise RuntimeError(f"the stack is driven already, by {driver!r}")
     try:
         yield stack
     finally:
@@ -260,10 +269,7 @@ def ensure_driven(stack: Stack) -> None:
     A stack with a clock of its own is left to its owner's poll().
     """
     loop = asyncio.get_running_loop()
-    driver = stack._driver
-    if isinstance(driver, LoopDriver) and driver.loop.is_closed():
-        driver.stop()
-    if type(stack._driver) is Driver and can_drive(stack, loop):
+    if _living_driver(stack) is None and can_drive(stack, loop):
         LoopDriver(stack, loop).start()
 
 
