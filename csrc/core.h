@@ -101,6 +101,10 @@ int lwipy_netif_has_work(void);
 void lwipy_address_from_ip(lwipy_address *out, const ip_addr_t *ip, u16_t port);
 int lwipy_address_to_ip(const lwipy_address *in, ip_addr_t *ip);
 
+/* ---- groups.c ------------------------------------------------------------------------------------------------ */
+void lwipy_groups_leave_all(lwipy_handle owner);
+void lwipy_groups_forget(int nic);   /* the interface is gone */
+
 /* ---- guard.c ------------------------------------------------------------------------------------------------ */
 struct lwipy_guard_counters {
   u64_t tcp_options, tcp_flags, tcp_window, nd_options, nd_fragment, nd_unasked, icmp, ip_header, fragment, source;

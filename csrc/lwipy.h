@@ -266,13 +266,14 @@ int lwipy_connect(lwipy_core *core, lwipy_handle handle, const lwipy_address *ad
 int lwipy_release(lwipy_core *core, lwipy_handle handle);     /* graceful for TCP; the handle ends here */
 int lwipy_abort(lwipy_core *core, lwipy_handle handle);       /* RST for TCP; the handle ends here */
 int lwipy_error(lwipy_core *core, lwipy_handle handle);       /* the error that ended it; reading clears it */
-int lwipy_ready(lwipy_core *core, lwipy_handle handle);       /* LWIPY_READABLE and LWIPY_WRITABLE as of now, arming both */
+int lwipy_ready(lwipy_core *core, lwipy_handle handle);       /* LWIPY_READABLE and LWIPY_WRITABLE as of now, arming what is not */
 int lwipy_local(lwipy_core *core, lwipy_handle handle, lwipy_address *out);
 int lwipy_remote(lwipy_core *core, lwipy_handle handle, lwipy_address *out);
 int lwipy_set_option(lwipy_core *core, lwipy_handle handle, int option, int value);
 int lwipy_get_option(lwipy_core *core, lwipy_handle handle, int option);
 
 int lwipy_tcp_listen(lwipy_core *core, lwipy_handle handle, int backlog);
+int lwipy_tcp_connected(lwipy_core *core, lwipy_handle handle);   /* 0: it is; EWOULDBLOCK: not yet; or why it failed */
 int lwipy_tcp_accept(lwipy_core *core, lwipy_handle handle, lwipy_handle *out);
 int64_t lwipy_tcp_send(lwipy_core *core, lwipy_handle handle, const void *data, size_t length);
 int64_t lwipy_tcp_recv(lwipy_core *core, lwipy_handle handle, void *buffer, size_t room, int peek);

@@ -413,6 +413,7 @@ core_netif_remove(int number)
   netif_remove(&nic->netif);
   lwipy_link_free(nic);
   lwipy_stages_end(nic);
+  lwipy_groups_forget(number);
   lwipy_wire_cut(nic);
   lwipy_fifo_clear(&nic->out);
   lwipy_nic_forget_hostname(nic);

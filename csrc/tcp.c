@@ -7,7 +7,8 @@
  *
  * Invariants:
  * 1. `pcb` is NULL or alive. lwIP frees pcbs in several places, some of them silently; its extension argument calls
- *    `pcb_destroyed` in every one, which forgets the pcb at that moment.
+ *    `pcb_destroyed` in every one, which forgets the pcb at that moment. `shadow` has its options from then on, and a
+ *    socket whose connect() failed gets a new pcb with the next one.
  * 2. A callback never closes or aborts the pcb and never returns ERR_ABRT.
  * 3. Releasing an endpoint detaches it first (no callback will see it), then closes the pcb: lwIP goes on alone, sends
  *    what is queued and the FIN, and answers what comes.
@@ -35,6 +36,9 @@ struct lwipy_tcp {
   u32_t keep_idle, keep_intvl, keep_cnt;   /* milliseconds, milliseconds, probes */
   s16_t error;                     /* not yet told */
   lwipy_address local, remote;     /* remembered for when the pcb is gone */
+  struct ip_pcb shadow;            /* as well */
+  ip_addr_t bound;                 /* what a pcb starts with: the family, and where bind() put it */
+  u16_t bound_port;
   struct lwipy_rxqueue queue;
   struct lwipy_recovery recovery;
   /* a listener's: connections not yet accepted */
@@ -49,7 +53,7 @@ remember(struct lwipy_tcp *tcp)
 {
   if (tcp->pcb != NULL) {
     lwipy_address_from_ip(&tcp->local, &tcp->pcb->local_ip, tcp->pcb->local_port);
-    if (tcp->pcb->state != LISTEN && tcp->pcb->state != CLOSED) {
+    if (tcp->connected && tcp->pcb->state != CLOSED) {
       lwipy_address_from_ip(&tcp->remote, &tcp->pcb->remote_ip, tcp->pcb->remote_port);
     }
   }
@@ -69,6 +73,22 @@ use_window(const struct lwipy_tcp *tcp)
   lwipy_rcvbuf = tcp->rcvbuf;
 }
 
+/* The error that is to be raised now, taken from the endpoint; 0 for none. */
+static int
+take_error(struct lwipy_tcp *tcp)
+{
+  int error = tcp->error;
+  tcp->error = 0;
+  return error;
+}
+
+/* Enough room for a writer to be woken; and a send would not fail for the number of its segments. */
+static int
+has_room(const struct lwipy_tcp *tcp)
+{
+  return tcp->pcb->snd_buf >= tcp->sndbuf / 3 && tcp->pcb->snd_queuelen < TCP_SND_QUEUELEN / 2;
+}
+
 /* ---- lwIP's callbacks ------------------------------------------------------------------------------------------ */
 
 static void
@@ -78,6 +98,7 @@ pcb_destroyed(u8_t id, void *data)
   LWIP_UNUSED_ARG(id);
   if (tcp != NULL && tcp->pcb != NULL) {
     remember(tcp);
+    memcpy(&tcp->shadow, tcp->pcb, sizeof(tcp->shadow));
     tcp->pcb = NULL;
     lwipy_signal(&tcp->end, LWIPY_CLOSED | LWIPY_READABLE | LWIPY_WRITABLE);
   }
@@ -109,7 +130,7 @@ on_sent(void *arg, struct tcp_pcb *pcb, u16_t length)
 {
   struct lwipy_tcp *tcp = arg;
   LWIP_UNUSED_ARG(length);
-  if ((tcp->end.armed & LWIPY_WRITABLE) && pcb->snd_buf >= tcp->sndbuf / 3) {
+  if ((tcp->end.armed & LWIPY_WRITABLE) && has_room(tcp)) {
     lwipy_signal(&tcp->end, LWIPY_WRITABLE);
   }
   if (tcp->lingering && pcb->unsent == NULL && pcb->unacked == NULL) {
@@ -246,25 +267,39 @@ on_accept(void *arg, struct tcp_pcb *pcb, err_t err)
 
 /* ---- Life -------------------------------------------------------------------------------------------------------- */
 
-/* The pcb is made by bind, connect or listen, so that lwIP never holds one that was given no address. */
 static int
-need_pcb(struct lwipy_tcp *tcp, u8_t type)
+new_pcb(struct lwipy_tcp *tcp)
 {
   struct tcp_pcb *pcb;
-  if (tcp->pcb != NULL) {
-    return 0;
-  }
-  if (tcp->connected || tcp->error) {
-    return LWIPY_ECLSD;
-  }
   use_window(tcp);
-  if ((pcb = tcp_new_ip_type(type)) == NULL) {
+  if ((pcb = tcp_new_ip_type(IP_GET_TYPE(&tcp->bound))) == NULL) {
     return LWIPY_EMEM;
   }
   pcb->snd_buf = tcp->sndbuf;
   pcb->ssthresh = tcp->sndbuf;
   attach(tcp, pcb);
   return 0;
+}
+
+/* A connection that failed, or a listener that was shut down, may begin again: with its options, where bind() put it. */
+static int
+need_pcb(struct lwipy_tcp *tcp)
+{
+  int result;
+  if (tcp->pcb != NULL) {
+    return 0;
+  }
+  if (tcp->connected) {
+    return LWIPY_EISCONN;
+  }
+  if ((result = new_pcb(tcp)) != 0) {
+    return result;
+  }
+  tcp->pcb->so_options = tcp->shadow.so_options;
+  tcp->pcb->tos = tcp->shadow.tos;
+  tcp->pcb->ttl = tcp->shadow.ttl;
+  tcp->pcb->netif_idx = tcp->shadow.netif_idx;
+  return tcp->bound_port != 0 ? tcp_bind(tcp->pcb, &tcp->bound, tcp->bound_port) : 0;
 }
 
 void *
@@ -278,7 +313,8 @@ lwipy_tcp_new(int family)
     tcp->keep_cnt = TCP_KEEPCNT_DEFAULT;
     tcp->last = &tcp->first;
     lwipy_timers_stir();
-    if (need_pcb(tcp, family == 4 ? IPADDR_TYPE_V4 : family == 6 ? IPADDR_TYPE_V6 : IPADDR_TYPE_ANY) != 0) {
+    IP_SET_TYPE_VAL(tcp->bound, family == 4 ? IPADDR_TYPE_V4 : family == 6 ? IPADDR_TYPE_V6 : IPADDR_TYPE_ANY);
+    if (new_pcb(tcp) != 0) {
       lwipy_end_free(&tcp->end);
       return NULL;
     }
@@ -318,6 +354,15 @@ abort_waiting(struct lwipy_tcp *listener)
   listener->waiting = 0;
 }
 
+static void
+end_listener(struct lwipy_tcp *tcp, struct tcp_pcb *pcb)
+{
+  abort_half_open(tcp);
+  abort_waiting(tcp);
+  lwipy_rcvbuf = 0;
+  tcp_close(pcb);
+}
+
 void
 lwipy_tcp_release(struct lwipy_end *end, int abort)
 {
@@ -326,20 +371,20 @@ lwipy_tcp_release(struct lwipy_end *end, int abort)
   int unread = tcp->queue.bytes > 0;
   lwipy_timers_stir();
   if (pcb != NULL && pcb->state == LISTEN) {
-    abort_half_open(tcp);
-    abort_waiting(tcp);
+    end_listener(tcp, pcb);
+    pcb = NULL;
   }
   lwipy_rxqueue_clear(&tcp->queue);
   lwipy_end_free(end);
   if (pcb == NULL) {
     return;
   }
-  if (pcb->state != LISTEN && pcb->state != CLOSED && pcb->state != SYN_SENT && (abort || unread)) {
+  if (pcb->state != CLOSED && pcb->state != SYN_SENT && (abort || unread)) {
     tcp_abort(pcb);                /* RFC 2525 2.17: data nobody will read is answered with a reset */
     return;
   }
   /* All was read: tcp_close() must see a full window, or it would reset. */
-  lwipy_rcvbuf = pcb->state == LISTEN ? 0 : pcb->rcv_wnd;
+  lwipy_rcvbuf = pcb->rcv_wnd;
   tcp_close(pcb);
 }
 
@@ -347,10 +392,15 @@ int
 lwipy_tcp_bind(struct lwipy_end *end, const ip_addr_t *ip, u16_t port)
 {
   struct lwipy_tcp *tcp = (struct lwipy_tcp *)end;
-  if (tcp->pcb == NULL || tcp->pcb->state != CLOSED || tcp->pcb->local_port != 0) {
+  int result;
+  if (tcp->connected || (result = need_pcb(tcp)) != 0 || tcp->pcb->state != CLOSED || tcp->pcb->local_port != 0) {
     return LWIPY_EVAL;
   }
-  return tcp_bind(tcp->pcb, ip, port);
+  if ((result = tcp_bind(tcp->pcb, ip, port)) == ERR_OK) {
+    ip_addr_copy(tcp->bound, tcp->pcb->local_ip);
+    tcp->bound_port = tcp->pcb->local_port;
+  }
+  return result;
 }
 
 int
@@ -358,22 +408,28 @@ lwipy_tcp_connect(struct lwipy_end *end, const ip_addr_t *ip, u16_t port)
 {
   struct lwipy_tcp *tcp = (struct lwipy_tcp *)end;
   int result;
+  if (tcp->error) {
+    return take_error(tcp);
+  }
   if (tcp->connected) {
     return LWIPY_EISCONN;
   }
   if (tcp->connecting) {
     return LWIPY_EALREADY;
   }
-  if (tcp->pcb == NULL) {
-    return LWIPY_ECLSD;
+  lwipy_timers_stir();
+  if ((result = need_pcb(tcp)) != 0) {
+    return result;
   }
   if (tcp->pcb->state != CLOSED) {
-    return tcp->pcb->state == LISTEN ? LWIPY_EVAL : LWIPY_EISCONN;
+    return LWIPY_EISCONN;            /* it listens */
+  }
+  if (tcp->bound_port == 0) {
+    IP_SET_TYPE_VAL(tcp->bound, IP_GET_TYPE(&tcp->pcb->local_ip));   /* IPV6_V6ONLY may have changed it */
   }
   if (!IP_ADDR_PCB_VERSION_MATCH(tcp->pcb, ip)) {
     return LWIPY_EARG;             /* bound to the other family */
   }
-  lwipy_timers_stir();
   use_window(tcp);
   result = tcp_connect(tcp->pcb, ip, port, on_connected);
   if (result == ERR_OK) {
@@ -383,6 +439,23 @@ lwipy_tcp_connect(struct lwipy_end *end, const ip_addr_t *ip, u16_t port)
     remember(tcp);
   }
   return result;
+}
+
+int
+core_tcp_connected(lwipy_handle handle)
+{
+  struct lwipy_tcp *tcp = lwipy_end_find(handle, LWIPY_KIND_TCP);
+  if (tcp == NULL) {
+    return LWIPY_EHANDLE;
+  }
+  if (tcp->error) {
+    return take_error(tcp);
+  }
+  if (tcp->connecting) {
+    tcp->end.armed |= LWIPY_WRITABLE;
+    return LWIPY_EWOULDBLOCK;
+  }
+  return tcp->connected ? 0 : LWIPY_ENOTCONN;
 }
 
 int
@@ -398,7 +471,7 @@ core_tcp_listen(lwipy_handle handle, int backlog)
   if (tcp->pcb != NULL && tcp->pcb->state == LISTEN) {
     return 0;                      /* a second listen() changes the backlog */
   }
-  if (tcp->pcb == NULL || tcp->pcb->state != CLOSED) {
+  if (tcp->connected || tcp->connecting || need_pcb(tcp) != 0 || tcp->pcb->state != CLOSED) {
     return LWIPY_EVAL;
   }
   if (tcp->pcb->local_port == 0) {
@@ -452,15 +525,6 @@ core_tcp_accept(lwipy_handle handle, lwipy_handle *out)
 
 /* ---- Bytes -------------------------------------------------------------------------------------------------------- */
 
-/* The error that is to be raised now, taken from the endpoint; 0 for none. */
-static int
-take_error(struct lwipy_tcp *tcp)
-{
-  int error = tcp->error;
-  tcp->error = 0;
-  return error;
-}
-
 static int
 cannot_send(struct lwipy_tcp *tcp)
 {
@@ -471,10 +535,7 @@ cannot_send(struct lwipy_tcp *tcp)
     tcp->end.armed |= LWIPY_WRITABLE;
     return LWIPY_EWOULDBLOCK;
   }
-  if (!tcp->connected) {
-    return LWIPY_ENOTCONN;
-  }
-  if (tcp->write_shut || tcp->pcb == NULL) {
+  if (!tcp->connected || tcp->write_shut || tcp->pcb == NULL) {
     return LWIPY_EPIPE;
   }
   return 0;
@@ -558,6 +619,18 @@ core_tcp_shutdown(lwipy_handle handle, int read, int write)
   struct lwipy_tcp *tcp = lwipy_end_find(handle, LWIPY_KIND_TCP);
   if (tcp == NULL) {
     return LWIPY_EHANDLE;
+  }
+  if (tcp->pcb != NULL && tcp->pcb->state == LISTEN) {
+    if (read) {
+      /* Ends the listening, as on Linux: whoever waits in accept() gets EINVAL. */
+      struct tcp_pcb *pcb;
+      remember(tcp);
+      memcpy(&tcp->shadow, tcp->pcb, sizeof(tcp->shadow));
+      pcb = detach(tcp);
+      end_listener(tcp, pcb);
+      lwipy_signal(&tcp->end, LWIPY_READABLE);
+    }
+    return 0;
   }
   if (!tcp->connected) {
     return tcp->error ? take_error(tcp) : LWIPY_ENOTCONN;
@@ -647,15 +720,16 @@ lwipy_tcp_ready(struct lwipy_end *end)
   if (tcp->pcb != NULL && tcp->pcb->state == LISTEN) {
     ready = tcp->waiting > 0 ? LWIPY_READABLE : 0;
   } else {
-    int over = tcp->error || (tcp->connected && tcp->pcb == NULL);
+    /* Ready is what would not wait, and that includes what would fail. */
+    int over = tcp->error || (tcp->pcb == NULL && !tcp->connecting) || (!tcp->connected && !tcp->connecting);
     if (tcp->queue.bytes > 0 || tcp->got_fin || tcp->read_shut || over) {
       ready |= LWIPY_READABLE;
     }
-    if (over || tcp->write_shut || (tcp->connected && tcp->pcb->snd_buf >= tcp->sndbuf / 3)) {
+    if (over || tcp->write_shut || (tcp->connected && has_room(tcp))) {
       ready |= LWIPY_WRITABLE;
     }
   }
-  end->armed |= LWIPY_READABLE | LWIPY_WRITABLE;
+  end->armed |= (LWIPY_READABLE | LWIPY_WRITABLE) & ~ready;
   return ready;
 }
 
@@ -797,5 +871,6 @@ lwipy_tcp_get_option(struct lwipy_end *end, int option)
 struct ip_pcb *
 lwipy_tcp_ip_pcb(struct lwipy_end *end)
 {
-  return (struct ip_pcb *)(void *)((struct lwipy_tcp *)end)->pcb;
+  struct lwipy_tcp *tcp = (struct lwipy_tcp *)end;
+  return tcp->pcb != NULL ? (struct ip_pcb *)(void *)tcp->pcb : &tcp->shadow;
 }

@@ -15,11 +15,9 @@
 #include <string.h>
 
 #include "lwip/icmp6.h"
-#include "lwip/igmp.h"
 #include "lwip/inet_chksum.h"
 #include "lwip/ip.h"
 #include "lwip/mem.h"
-#include "lwip/mld6.h"
 #include "lwip/prot/ip6.h"
 #include "lwip/raw.h"
 #include "lwip/stats.h"
@@ -284,6 +282,7 @@ void
 lwipy_dgram_release(struct lwipy_end *end)
 {
   struct lwipy_dgram *dgram = (struct lwipy_dgram *)end;
+  lwipy_groups_leave_all(end->handle);
   if (end->kind == LWIPY_KIND_UDP) {
     udp_remove(dgram->pcb.udp);
   } else {
@@ -338,7 +337,9 @@ int
 lwipy_dgram_ready(struct lwipy_end *end)
 {
   const struct lwipy_dgram *dgram = (struct lwipy_dgram *)end;
-  end->armed |= LWIPY_READABLE;
+  if (dgram->first == NULL) {
+    end->armed |= LWIPY_READABLE;
+  }
   return (dgram->first != NULL ? LWIPY_READABLE : 0) | LWIPY_WRITABLE;
 }
 
@@ -347,11 +348,18 @@ lwipy_dgram_addresses(struct lwipy_end *end, lwipy_address *local, lwipy_address
 {
   const struct lwipy_dgram *dgram = (struct lwipy_dgram *)end;
   int udp = end->kind == LWIPY_KIND_UDP;
-  lwipy_address_from_ip(local, &dgram->pcb.ip->local_ip, udp ? dgram->pcb.udp->local_port : 0);
+  const ip_addr_t *ip = &dgram->pcb.ip->local_ip;
   memset(remote, 0, sizeof(*remote));
   if (dgram->connected) {
     lwipy_address_from_ip(remote, &dgram->pcb.ip->remote_ip, udp ? dgram->pcb.udp->remote_port : 0);
+    if (ip_addr_isany(ip)) {
+      /* What it will send from, as connect() settles on elsewhere. */
+      struct netif *netif = ip_route(ip, &dgram->pcb.ip->remote_ip);
+      const ip_addr_t *own = netif != NULL ? ip_netif_get_local_ip(netif, &dgram->pcb.ip->remote_ip) : NULL;
+      ip = own != NULL ? own : ip;
+    }
   }
+  lwipy_address_from_ip(local, ip, udp ? dgram->pcb.udp->local_port : 0);
 }
 
 struct ip_pcb *
@@ -409,40 +417,4 @@ lwipy_dgram_get_option(struct lwipy_end *end, int option)
     case LWIPY_OPT_MCAST_NETIF: return udp ? udp_get_multicast_netif_index(dgram->pcb.udp) : LWIPY_ENOTSUP;
     default:                    return LWIPY_ENOTSUP;
   }
-}
-
-/* ---- Groups -------------------------------------------------------------------------------------------------------- */
-
-static int
-change_group(lwipy_handle handle, const lwipy_address *group, int nic, int join)
-{
-  struct netif *netif = nic > 0 ? lwipy_netif_by_index(nic) : lwipy_netif_first();
-  ip_addr_t ip;
-  if (lwipy_dgram_find(handle) == NULL) {
-    return LWIPY_EHANDLE;
-  }
-  if (lwipy_address_to_ip(group, &ip) != 0 || !ip_addr_ismulticast(&ip)) {
-    return LWIPY_EARG;
-  }
-  if (netif == NULL) {
-    return LWIPY_ENODEV;
-  }
-  lwipy_timers_stir();
-  if (IP_IS_V6(&ip)) {
-    ip6_addr_assign_zone(ip_2_ip6(&ip), IP6_MULTICAST, netif);
-    return join ? mld6_joingroup_netif(netif, ip_2_ip6(&ip)) : mld6_leavegroup_netif(netif, ip_2_ip6(&ip));
-  }
-  return join ? igmp_joingroup_netif(netif, ip_2_ip4(&ip)) : igmp_leavegroup_netif(netif, ip_2_ip4(&ip));
-}
-
-int
-core_join(lwipy_handle handle, const lwipy_address *group, int nic)
-{
-  return change_group(handle, group, nic, 1);
-}
-
-int
-core_leave(lwipy_handle handle, const lwipy_address *group, int nic)
-{
-  return change_group(handle, group, nic, 0);
 }

@@ -59,10 +59,11 @@ class Option(enum.IntEnum):
     V6ONLY = lib.LWIPY_OPT_V6ONLY
     MCAST_TTL = lib.LWIPY_OPT_MCAST_TTL
     MCAST_LOOP = lib.LWIPY_OPT_MCAST_LOOP
+    MCAST_NETIF = lib.LWIPY_OPT_MCAST_NETIF
 
 
 #: The greatest value of each option that C keeps in fewer bits; the least is 0, or 1 for TTL.
-_LIMITS: Final = {Option.TTL: 255, Option.TOS: 255, Option.MCAST_TTL: 255}
+_LIMITS: Final = {Option.TTL: 255, Option.TOS: 255, Option.MCAST_TTL: 255, Option.MCAST_NETIF: 255}
 
 
 class Endpoint:
@@ -154,7 +155,7 @@ class Endpoint:
     # -- State -------------------------------------------------------------------------------------
 
     def ready(self) -> Event:
-        """READABLE and WRITABLE as of now; both will be reported again when they come."""
+        """READABLE and WRITABLE as of now; what is missing will be reported when it comes."""
         return Event(self._check(lib.lwipy_ready(self._stack._core, self._handle)))
 
     def set_option(self, option: Option, value: int) -> None:
