@@ -1,5 +1,6 @@
 """lwipy: the real lwIP C stack in Python. Frames in one side, ordinary sockets out the other."""
 
+from lwipy.blocking.patching import patched
 from lwipy.endpoints import Datagram, Event, Option, RawEndpoint, TcpEndpoint, TcpInfo, TcpState, UdpEndpoint
 from lwipy.errors import StackClosedError, StackError
 from lwipy.interface import Counters, Interface, wire
@@ -11,5 +12,5 @@ __version__ = "0.1.0"
 __all__ = [
     "Capture", "Counters", "Datagram", "Event", "Impairment", "Interface", "Option", "Pacing", "RawEndpoint",
     "Stack", "StackClosedError", "StackError", "Statistics", "TcpEndpoint", "TcpInfo", "TcpState", "UdpEndpoint",
-    "wire",
+    "patched", "wire",
 ]  # fmt: skip

@@ -477,9 +477,15 @@ class Stack:
 
     # -- Sockets that block; the driver is entered by `with stack:` --------------------------------
 
-    def socket(self, family: int = socket.AF_INET, type: int = socket.SOCK_STREAM, proto: int = 0) -> Socket:
-        """As :class:`socket.socket`."""
-        sock: Socket = _blocking().Socket(self, family, type, proto)
+    def socket(
+        self,
+        family: int = socket.AF_INET,
+        type: int = socket.SOCK_STREAM,
+        proto: int = 0,
+        fileno: int | None = None,
+    ) -> Socket:
+        """As :class:`socket.socket`; `fileno` is what a stack's socket gave by fileno() or detach()."""
+        sock: Socket = _blocking().Socket(self, family, type, proto, fileno)
         return sock
 
     def create_connection(self, address: tuple[str | None, int], *arguments: Any, **keywords: Any) -> Socket:
@@ -497,6 +503,25 @@ class Stack:
     ) -> list[Any]:
         """As :func:`socket.getaddrinfo`."""
         found: list[Any] = _blocking().getaddrinfo(self, host, port, *arguments, **keywords)
+        return found
+
+    def gethostbyname(self, hostname: str) -> str:
+        """As :func:`socket.gethostbyname`: the first IPv4 address."""
+        return str(_blocking().gethostbyname(self, hostname))
+
+    def gethostbyname_ex(self, hostname: str) -> tuple[str, list[str], list[str]]:
+        """As :func:`socket.gethostbyname_ex`: name, aliases and IPv4 addresses."""
+        found: tuple[str, list[str], list[str]] = _blocking().gethostbyname_ex(self, hostname)
+        return found
+
+    def gethostbyaddr(self, ip_address: str) -> tuple[str, list[str], list[str]]:
+        """As :func:`socket.gethostbyaddr`, by the hosts table."""
+        found: tuple[str, list[str], list[str]] = _blocking().gethostbyaddr(self, ip_address)
+        return found
+
+    def getnameinfo(self, sockaddr: tuple[Any, ...], flags: int) -> tuple[str, str]:
+        """As :func:`socket.getnameinfo`, by the hosts table."""
+        found: tuple[str, str] = _blocking().getnameinfo(self, sockaddr, flags)
         return found
 
     # -- State and end -----------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from lwipy.addresses import parse_port
 from lwipy.aio.addresses import SocketAddress
 from lwipy.aio.driver import ensure_driven
-from lwipy.blocking import functions
+from lwipy.blocking import names as functions
 from lwipy.endpoints import Lookup
 from lwipy.endpoints.resolver import local_answer
 from lwipy.errors import StackClosedError

@@ -1,7 +1,18 @@
-"""Sockets that block, as the standard library has them."""
+"""Sockets that block, as the standard library has them. TLS for them is in :mod:`lwipy.blocking.tls`."""
 
-from lwipy.blocking.functions import create_connection, create_server, getaddrinfo
+from lwipy.blocking.connecting import create_connection, create_server
+from lwipy.blocking.names import (
+    getaddrinfo,
+    gethostbyaddr,
+    gethostbyname,
+    gethostbyname_ex,
+    getnameinfo,
+)
+from lwipy.blocking.patching import close, patched
 from lwipy.blocking.ping import ping
 from lwipy.blocking.socket import Socket
 
-__all__ = ["Socket", "create_connection", "create_server", "getaddrinfo", "ping"]
+__all__ = [
+    "Socket", "close", "create_connection", "create_server", "getaddrinfo", "gethostbyaddr", "gethostbyname",
+    "gethostbyname_ex", "getnameinfo", "patched", "ping",
+]  # fmt: skip

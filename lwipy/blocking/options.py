@@ -8,12 +8,14 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+import sys
 from typing import TYPE_CHECKING, Final
 
 from lwipy.endpoints import Option, TcpEndpoint
 
 if TYPE_CHECKING:
     from lwipy.blocking.socket import Socket
+    from lwipy.interface import Interface
 
 #: Options that are one integer in the core.
 PLAIN: Final[dict[tuple[int, int], Option]] = {
@@ -42,7 +44,26 @@ IPV6_TCLASS: Final = getattr(socket, "IPV6_TCLASS", None)
 if IPV6_TCLASS is not None:
     PLAIN[(socket.IPPROTO_IPV6, IPV6_TCLASS)] = Option.TOS
 
+#: Ancillary data of datagrams: (level, type), and by which option recvmsg() is told to bring it.
+PACKET_INFO: Final = (socket.IPPROTO_IP, getattr(socket, "IP_PKTINFO", 8))
+PACKET_INFO6: Final = (socket.IPPROTO_IPV6, getattr(socket, "IPV6_PKTINFO", 50))
+_ANCILLARY: Final = {
+    PACKET_INFO: PACKET_INFO,
+    (socket.IPPROTO_IPV6, getattr(socket, "IPV6_RECVPKTINFO", 49)): PACKET_INFO6,
+}
+_OUTGOING: Final = {
+    (socket.IPPROTO_IP, socket.IP_MULTICAST_IF),
+    (socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF),
+}
+
 _BINDTODEVICE: Final = getattr(socket, "SO_BINDTODEVICE", 25)
+#: Options that are on or off, those that -1 resets, and the least and greatest value of others.
+_SWITCHES: Final = {Option.NODELAY, Option.KEEPALIVE, Option.REUSEADDR, Option.BROADCAST, Option.MCAST_LOOP}
+_DEFAULTS: Final = {Option.TTL: 64, Option.MCAST_TTL: 1, Option.TOS: 0}
+_RANGES: Final = {
+    Option.TTL: (1, 255), Option.MCAST_TTL: (0, 255), Option.TOS: (0, 255),
+    Option.KEEPIDLE: (1, 32767), Option.KEEPINTVL: (1, 32767), Option.KEEPCNT: (1, 127),
+}  # fmt: skip
 _LINGER: Final = struct.Struct("ii")
 _JOIN: Final = {(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP), (socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP)}
 _LEAVE: Final = {(socket.IPPROTO_IP, socket.IP_DROP_MEMBERSHIP), (socket.IPPROTO_IPV6, socket.IPV6_LEAVE_GROUP)}
@@ -58,10 +79,8 @@ def set_option(sock: Socket, level: int, name: int, value: int | bytes | None, l
     if value is None:
         value = bytes(length or 0)
     if key in PLAIN:
-        number = value if isinstance(value, int) else int.from_bytes(value[:4], "little", signed=True)
-        if number < 0 or (PLAIN[key] is Option.TTL and number == 0):
-            raise OSError(errno.EINVAL, f"Invalid argument: {number}")
-        sock._set_plain(PLAIN[key], number)
+        number = value if isinstance(value, int) else int.from_bytes(value[:4], sys.byteorder, signed=True)
+        sock._set_plain(PLAIN[key], _valid(PLAIN[key], number))
     elif key == (socket.SOL_SOCKET, socket.SO_LINGER):
         if isinstance(value, int) or len(value) != _LINGER.size:
             raise OSError(errno.EINVAL, "SO_LINGER takes struct.pack('ii', onoff, seconds)")
@@ -77,30 +96,80 @@ def set_option(sock: Socket, level: int, name: int, value: int | bytes | None, l
         sock._endpoint.bind_interface(interfaces.get(interface))
     elif (key in _JOIN or key in _LEAVE) and not isinstance(value, int):
         _change_group(sock, level, value, join=key in _JOIN)
+    elif key in _OUTGOING:
+        sock._set_plain(Option.MCAST_NETIF, _outgoing(sock, level, value))
+    elif key in _ANCILLARY and hasattr(sock, "_ancillary"):
+        wanted = bool(value) if isinstance(value, int) else any(value)
+        (sock._ancillary.add if wanted else sock._ancillary.discard)(_ANCILLARY[key])
     elif key == (socket.SOL_SOCKET, getattr(socket, "SO_REUSEPORT", -1)):
         sock._set_plain(Option.REUSEADDR, int(bool(value)))
     else:
         raise unsupported(level, name)
 
 
+def _valid(option: Option, number: int) -> int:
+    """The value that the core is given; OSError EINVAL where the kernel has that too."""
+    if not -(1 << 31) <= number < 1 << 31:
+        raise OverflowError(f"signed integer {number} does not fit into 32 bits")
+    if option in _SWITCHES:
+        return int(number != 0)
+    if number == -1:
+        number = _DEFAULTS.get(option, number)
+    least, most = _RANGES.get(option, (0, 0x7FFFFFFF))
+    if not least <= number <= most:
+        raise OSError(errno.EINVAL, f"Invalid argument: {option.name} cannot be {number}, expected {least} to {most}")
+    return number
+
+
+def _by_number(sock: Socket, number: int) -> Interface:
+    try:
+        return sock._stack._interfaces[number]
+    except KeyError:
+        raise OSError(errno.ENODEV, f"no interface of number {number}") from None
+
+
+def _by_address(sock: Socket, packed: bytes) -> Interface | None:
+    """The interface that has an IPv4 address; None for the unspecified one."""
+    if not any(packed):
+        return None
+    local = socket.inet_ntoa(packed)
+    for interface in sock._stack.interfaces.values():
+        if interface.ipv4 is not None and str(interface.ipv4.ip) == local:
+            return interface
+    raise OSError(errno.ENODEV, f"no interface has the address {local}")
+
+
 def _change_group(sock: Socket, level: int, value: bytes, *, join: bool) -> None:
     """struct ip_mreq (group, local address), ip_mreqn (... and index) or ipv6_mreq (group, index)."""
+    if len(value) < (8 if level == socket.IPPROTO_IP else 20):
+        raise OSError(errno.EINVAL, f"Invalid argument: {len(value)} bytes name no group and interface")
     if level == socket.IPPROTO_IP:
         group = socket.inet_ntoa(value[:4])
-        local = socket.inet_ntoa(value[4:8])
         index = struct.unpack_from("=i", value, 8)[0] if len(value) >= 12 else 0
-        interface = next(
-            (i for i in sock._stack.interfaces.values() if i.ipv4 is not None and str(i.ipv4.ip) == local), None
-        )
+        interface = _by_number(sock, index) if index else _by_address(sock, value[4:8])
     else:
         group = socket.inet_ntop(socket.AF_INET6, value[:16])
-        index, interface = struct.unpack_from("=i", value, 16)[0], None
-    if index:
-        interface = sock._stack._interfaces.get(index)
-        if interface is None:
-            raise OSError(errno.ENODEV, f"no interface of number {index}")
+        index = struct.unpack_from("=i", value, 16)[0]
+        interface = _by_number(sock, index) if index else None
     endpoint = sock._datagrams()
     (endpoint.join if join else endpoint.leave)(group, interface)
+
+
+def _outgoing(sock: Socket, level: int, value: int | bytes) -> int:
+    """The number that IP_MULTICAST_IF (struct in_addr or ip_mreqn) or IPV6_MULTICAST_IF (an index) says; 0 for none."""
+    if level == socket.IPPROTO_IPV6:
+        number = value if isinstance(value, int) else int.from_bytes(value[:4], sys.byteorder)
+        return _by_number(sock, number).number if number else 0
+    packed = value.to_bytes(4, sys.byteorder) if isinstance(value, int) else value
+    if len(packed) >= 12 and any(packed[8:12]):
+        return _by_number(sock, struct.unpack_from("=i", packed, 8)[0]).number
+    interface = _by_address(sock, packed[4:8] if len(packed) >= 8 else packed[:4])
+    return interface.number if interface is not None else 0
+
+
+def _address_of(sock: Socket, number: int) -> bytes:
+    interface = sock._stack._interfaces.get(number)
+    return bytes(4) if interface is None or interface.ipv4 is None else interface.ipv4.ip.packed
 
 
 def get_option(sock: Socket, level: int, name: int, length: int) -> int | bytes:
@@ -126,6 +195,12 @@ def get_option(sock: Socket, level: int, name: int, length: int) -> int | bytes:
         value = sock._endpoint.get_option(Option.REUSEADDR)
     elif key in PLAIN:
         value = sock._endpoint.get_option(PLAIN[key])
+    elif key in _OUTGOING:
+        value = sock._endpoint.get_option(Option.MCAST_NETIF)
+        if level == socket.IPPROTO_IP:
+            return _address_of(sock, value)[: length or 4]
+    elif key in _ANCILLARY and hasattr(sock, "_ancillary"):
+        value = _ANCILLARY[key] in sock._ancillary
     else:
         raise unsupported(level, name)
-    return value.to_bytes(4, "little")[:length] if length else value
+    return value.to_bytes(4, sys.byteorder)[:length] if length else value

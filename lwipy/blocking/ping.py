@@ -8,7 +8,7 @@ import struct
 import time
 from typing import TYPE_CHECKING, Final
 
-from lwipy.blocking.functions import resolve
+from lwipy.blocking.names import resolve
 from lwipy.blocking.waiting import Waiters
 
 if TYPE_CHECKING:

@@ -48,7 +48,7 @@ class Waiters:
         except BlockingIOError:
             if timeout == 0:
                 raise
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else time.monotonic() + min(timeout, threading.TIMEOUT_MAX / 2)
         lock = threading.Lock()
         lock.acquire()
         self._locks.append(lock)

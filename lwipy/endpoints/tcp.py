@@ -7,13 +7,13 @@ Every method returns at once: with what could be done, or with ``BlockingIOError
 from __future__ import annotations
 
 import enum
-from typing import Final, NamedTuple
+import errno
+import os
+from typing import NamedTuple
 
 from lwipy._native import WOULD_BLOCK, error_of, ffi, lib
+from lwipy.endpoints._scratch import borrow, give_back
 from lwipy.endpoints.base import Address, Buffer, Endpoint
-
-#: The most that one recv() allocates for, bytes.
-READ_LIMIT: Final = 1 << 20
 
 
 class TcpState(enum.IntEnum):
@@ -64,6 +64,13 @@ class TcpEndpoint(Endpoint):
         self._check(result, f"{address[0]}:{address[1]}")
         self._stack._after()
 
+    def finish_connect(self) -> None:
+        """Returns when the handshake is over; BlockingIOError EINPROGRESS before, OSError when it failed."""
+        result = lib.lwipy_tcp_connected(self._stack._core, self._handle)
+        if result == WOULD_BLOCK:
+            raise BlockingIOError(errno.EINPROGRESS, os.strerror(errno.EINPROGRESS))
+        self._check(result)
+
     def listen(self, backlog: int = 128) -> None:
         """Accepts connections, up to `backlog` of them before accept(); beyond that SYNs are dropped and counted."""
         self._check(lib.lwipy_tcp_listen(self._stack._core, self._handle, max(0, min(backlog, 65535))))
@@ -77,7 +84,7 @@ class TcpEndpoint(Endpoint):
     def send(self, data: Buffer) -> int:
         """Queues what fits into the send buffer and says how many bytes that was; BlockingIOError when none.
 
-        OSError: ECONNRESET, EPIPE (after shutdown), ENOTCONN, ETIMEDOUT. tcp_write.
+        OSError: ECONNRESET, EPIPE (never connected, or after shutdown), ETIMEDOUT. tcp_write.
         """
         source = ffi.from_buffer(data)
         result = lib.lwipy_tcp_send(self._stack._core, self._handle, source, len(source))
@@ -92,10 +99,15 @@ class TcpEndpoint(Endpoint):
         return self._check(result, "no data waits" if result == WOULD_BLOCK else "")
 
     def recv(self, size: int) -> bytes:
-        """As :meth:`recv_into`, at most `size` bytes; b"" at the end of the stream."""
-        buffer = bytearray(min(size, READ_LIMIT))
-        del buffer[self.recv_into(buffer) :]
-        return bytes(buffer)
+        """At most `size` bytes, and at most a megabyte; b"" at the end of the stream."""
+        buffer = borrow(size)
+        try:
+            result = lib.lwipy_tcp_recv(self._stack._core, self._handle, buffer, min(size, len(buffer)), False)
+            self._stack._after()
+            self._check(result, "no data waits" if result == WOULD_BLOCK else "")
+            return bytes(ffi.buffer(buffer, result))
+        finally:
+            give_back(buffer)
 
     def shutdown(self, *, read: bool = False, write: bool = False) -> None:
         """Half-close: `write` sends FIN behind what is queued, `read` discards what is there and what comes."""

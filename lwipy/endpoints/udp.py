@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from lwipy._native import WOULD_BLOCK, ffi, lib
 from lwipy.addresses import IPAddress, pack, parse_ip
+from lwipy.endpoints._scratch import borrow, give_back
 from lwipy.endpoints.base import Address, Buffer, Endpoint, Option
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class DatagramEndpoint(Endpoint):
         """Sends one datagram, in fragments if it must; it is sent or refused whole.
 
         `interface` chooses the way out, `source` the address it comes from (udp_sendto_if_src). OSError: EHOSTUNREACH,
-        EMSGSIZE (over 65507 bytes, 65487 over IPv6), EACCES (broadcast not allowed), EDESTADDRREQ (no address and not
+        EMSGSIZE (over 65507 bytes, 65487 over IPv6), EACCES (broadcast not allowed), EDESTADDRREQ (no address, and not
         connected).
         """
         to = pack(None) if address is None else self._pack(address)
@@ -72,15 +73,27 @@ class DatagramEndpoint(Endpoint):
 
     def receive(self, size: int = LONGEST_DATAGRAM, *, peek: bool = False) -> Datagram:
         """The next datagram, cut at `size` bytes. BlockingIOError when none waits."""
-        buffer = ffi.new("char[]", max(1, min(size, 65535)))
         source, destination = ffi.new("lwipy_address *"), ffi.new("lwipy_address *")
         number, length = ffi.new("int *"), ffi.new("size_t *")
-        result = lib.lwipy_udp_recv(
-            self._stack._core, self._handle, buffer, min(size, 65535), peek, source, destination, number, length
-        )
-        self._check(result, "no datagram waits" if result == WOULD_BLOCK else "")
+        buffer = borrow(size)
+        try:
+            result = lib.lwipy_udp_recv(
+                self._stack._core,
+                self._handle,
+                buffer,
+                min(size, len(buffer)),
+                peek,
+                source,
+                destination,
+                number,
+                length,
+            )
+            self._check(result, "no datagram waits" if result == WOULD_BLOCK else "")
+            data = bytes(ffi.buffer(buffer, result))
+        finally:
+            give_back(buffer)
         return Datagram(
-            ffi.buffer(buffer, result)[:],
+            data,
             self._unpack(source) or ("", 0),
             self._unpack(destination) or ("", 0),
             self._stack._interfaces.get(number[0]),

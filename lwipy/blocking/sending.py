@@ -1,0 +1,146 @@
+"""How a socket sends: send and its kin, over streams and datagrams.
+
+Invariant: what one thread sends with one call is not mixed with another's. They take turns (``send_lock``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import IO, TYPE_CHECKING, Any, Final, NoReturn
+
+from lwipy.blocking.base import SocketBase, fault
+from lwipy.blocking.options import PACKET_INFO, PACKET_INFO6
+from lwipy.endpoints import TcpEndpoint
+from lwipy.endpoints.udp import LONGEST_DATAGRAM
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+_DONTWAIT: Final[int] = getattr(socket, "MSG_DONTWAIT", 0)
+
+
+class Sending(SocketBase):
+    """The sending half."""
+
+    @contextlib.contextmanager
+    def _turn(self, timeout: float | None) -> Iterator[None]:
+        """The only one to send; BlockingIOError or TimeoutError when others hold on to that for too long."""
+        lock = self._open.send_lock
+        if not lock.acquire(timeout=-1 if timeout is None else timeout):
+            raise fault(errno.EAGAIN) if timeout == 0 else TimeoutError("timed out")
+        try:
+            yield
+        finally:
+            lock.release()
+
+    # -- Bytes ---------------------------------------------------------------------------------------------------------
+
+    def send(self, data: Buffer, flags: int = 0, /) -> int:
+        view = _bytes(data)
+        endpoint = self._endpoint
+        if not isinstance(endpoint, TcpEndpoint):
+            return self._send_datagram(view, None, flags)
+        _check_flags(flags)
+        timeout = 0 if flags & _DONTWAIT else self._timeout
+        with self._turn(timeout):
+            return self._open.until(lambda: endpoint.send(view), timeout)
+
+    def sendall(self, data: Buffer, flags: int = 0, /) -> None:
+        view = _bytes(data)
+        endpoint = self._endpoint
+        if not isinstance(endpoint, TcpEndpoint):
+            self._send_datagram(view, None, flags)
+            return
+        _check_flags(flags)
+        timeout = 0 if flags & _DONTWAIT else self._timeout
+        deadline = time.monotonic() + timeout if timeout else None
+        description = self._open
+        with self._turn(timeout):
+            while True:
+                left = timeout if deadline is None else max(deadline - time.monotonic(), 1e-9)
+                sent = description.until(lambda part=view: endpoint.send(part), left)  # type: ignore[misc]
+                if sent == len(view):
+                    return
+                view = view[sent:]
+
+    # -- Datagrams -----------------------------------------------------------------------------------------------------
+
+    def sendto(self, data: Buffer, *arguments: Any) -> int:
+        """sendto(data, address) or sendto(data, flags, address)."""
+        if not 1 <= len(arguments) <= 2:
+            raise TypeError(f"sendto() takes 2 or 3 arguments ({len(arguments) + 1} given)")
+        view, address = _bytes(data), arguments[-1]
+        flags = arguments[0] if len(arguments) == 2 else 0
+        if not isinstance(flags, int):
+            raise TypeError(f"'{type(flags).__name__}' object cannot be interpreted as an integer")
+        to = self._resolve(address, "sendto")
+        return (
+            self.send(view, flags) if isinstance(self._endpoint, TcpEndpoint) else self._send_datagram(view, to, flags)
+        )
+
+    def _send_datagram(
+        self, data: memoryview, to: tuple[str, int] | None, flags: int, source: str | None = None, number: int = 0
+    ) -> int:
+        """A datagram is taken whole at once, or refused."""
+        _check_flags(flags)
+        endpoint = self._datagrams()
+        if len(data) > LONGEST_DATAGRAM:
+            raise OSError(errno.EMSGSIZE, f"Message too long: {len(data)} bytes, a datagram has {LONGEST_DATAGRAM}")
+        interface = self._open.stack._interfaces.get(number)
+        endpoint.send(data, to, interface=interface, source=source)
+        return len(data)
+
+    def sendmsg(
+        self, buffers: Iterable[Buffer], ancdata: Iterable[Any] = (), flags: int = 0, address: Any = None, /
+    ) -> int:
+        """IP_PKTINFO or IPV6_PKTINFO among the ancillary data of a datagram: the interface and address it leaves by."""
+        parts = [_bytes(buffer) for buffer in buffers]
+        items = [_ancillary(item) for item in ancdata]
+        to = None if address is None else self._resolve(address, "sendmsg")
+        data = parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
+        if isinstance(self._endpoint, TcpEndpoint):
+            return self.send(data, flags)
+        source, number = None, 0
+        for level, kind, value in items:
+            if (level, kind) == PACKET_INFO and len(value) >= 12:
+                number, source = int.from_bytes(value[:4], sys.byteorder), socket.inet_ntoa(value[4:8])
+            elif (level, kind) == PACKET_INFO6 and len(value) >= 20:
+                number, source = (
+                    int.from_bytes(value[16:20], sys.byteorder),
+                    socket.inet_ntop(socket.AF_INET6, value[:16]),
+                )
+            else:
+                raise OSError(errno.EINVAL, f"Invalid argument: ancillary data of level {level}, type {kind}")
+        return self._send_datagram(data, to, flags, None if source in ("0.0.0.0", "::") else source, number)
+
+    # -- Files: sendfile() is the standard library's -------------------------------------------------------------------
+
+    def _sendfile_use_sendfile(self, file: IO[bytes], offset: int = 0, count: int | None = None) -> NoReturn:
+        # The kernel cannot send into a stack.
+        raise socket._GiveupOnSendfile("a stack's socket")  # type: ignore[attr-defined]
+
+
+def _bytes(data: Buffer) -> memoryview:
+    try:
+        view = memoryview(data)
+    except TypeError:
+        raise TypeError(f"a bytes-like object is required, not '{type(data).__name__}'") from None
+    return view if view.ndim == 1 and view.itemsize == 1 else view.cast("B")
+
+
+def _check_flags(flags: int) -> None:
+    if flags & socket.MSG_OOB:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported: lwIP sends no urgent data")
+
+
+def _ancillary(item: Any) -> tuple[int, int, bytes]:
+    try:
+        level, kind, value = item
+    except (TypeError, ValueError):
+        raise TypeError("[sendmsg() ancillary data items] must be tuples (cmsg_level, cmsg_type, cmsg_data)") from None
+    return int(level), int(kind), bytes(_bytes(value))

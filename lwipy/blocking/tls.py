@@ -1,0 +1,145 @@
+"""TLS for the sockets of a stack, by the standard library's own ``ssl``.
+
+Theory of operation. :class:`TlsSocket` is an :class:`ssl.SSLSocket` in all that has to do with TLS and a stack's socket
+in all that has not: its bases in that order. Where an SSLSocket has OpenSSL's object, it has a :class:`TlsEngine`.
+A context makes such sockets when its ``sslsocket_class`` is TlsSocket: :class:`SSLContext` here, what
+:func:`create_default_context` gives, and every context inside :func:`lwipy.patched`. Sockets of the host's stay those.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+from typing import TYPE_CHECKING, Any
+
+from lwipy.blocking.base import SocketBase
+from lwipy.blocking.description import bad_descriptor
+from lwipy.blocking.engine import TlsEngine
+from lwipy.blocking.socket import Socket
+
+if TYPE_CHECKING:
+    from typing import Self
+
+
+class TlsSocket(ssl.SSLSocket, Socket):  # type: ignore[misc]
+    """As :class:`ssl.SSLSocket`. Made by a context's wrap_socket(), which takes the socket that it is given over."""
+
+    # What SSLSocket's methods look for.
+    _context: Any
+    _session: ssl.SSLSession | None
+    _sslobj: TlsEngine | None
+    _connected: bool
+    do_handshake_on_connect: bool
+    suppress_ragged_eofs: bool
+
+    @classmethod
+    def _create(
+        cls,
+        sock: socket.socket,
+        server_side: bool = False,
+        do_handshake_on_connect: bool = True,
+        suppress_ragged_eofs: bool = True,
+        server_hostname: str | None = None,
+        context: Any = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLSocket:
+        """What ``SSLContext.wrap_socket`` calls."""
+        if not isinstance(sock, SocketBase):
+            made: ssl.SSLSocket = ssl.SSLSocket._create(  # type: ignore[attr-defined]
+                sock, server_side, do_handshake_on_connect, suppress_ragged_eofs, server_hostname, context, session
+            )
+            return made
+        _check(sock, server_side, server_hostname, context, session)
+        self = cls._take_over(sock)
+        self._context = context
+        self._session = session
+        self._sslobj = None
+        self.server_side = server_side
+        self.server_hostname = context._encode_hostname(server_hostname)
+        self.do_handshake_on_connect = do_handshake_on_connect
+        self.suppress_ragged_eofs = suppress_ragged_eofs
+        try:
+            self._connected = self._has_peer()
+            if self._connected:
+                self._start()
+                if do_handshake_on_connect:
+                    if self.gettimeout() == 0.0:
+                        raise ValueError("do_handshake_on_connect should not be specified for non-blocking sockets")
+                    self.do_handshake()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    @classmethod
+    def _take_over(cls, sock: SocketBase) -> Self:
+        """The given socket ends here; its endpoint and descriptor go on in the new one."""
+        description, descriptor = sock._description, sock._descriptor
+        if description is None:
+            raise bad_descriptor()
+        self = cls.__new__(cls)
+        SocketBase.__init__(self, None, sock.family, sock.type, sock.proto, description=description)
+        self._descriptor = descriptor
+        self.settimeout(sock.gettimeout())
+        sock._description, sock._descriptor, sock._closed = None, -1, True
+        return self
+
+    def _has_peer(self) -> bool:
+        try:
+            self.getpeername()
+        except OSError as error:
+            if error.errno != errno.ENOTCONN:
+                raise
+            return False
+        return True
+
+    def _start(self) -> None:
+        hostname: str | None = self.server_hostname
+        self._sslobj = TlsEngine(self, self._context, self.server_side, hostname, self._session)
+
+    def _real_connect(self, addr: Any, connect_ex: bool) -> int | None:
+        if self.server_side:
+            raise ValueError("can't connect in server-side mode")
+        if self._connected or self._sslobj is not None:
+            raise ValueError("attempt to connect already-connected SSLSocket!")
+        self._start()
+        try:
+            result = 0
+            if connect_ex:
+                result = Socket.connect_ex(self, addr)
+            else:
+                Socket.connect(self, addr)
+            if not result:
+                self._connected = True
+                if self.do_handshake_on_connect:
+                    self.do_handshake()
+            return result
+        except (OSError, ValueError):
+            self._sslobj = None
+            raise
+
+
+def _check(sock: SocketBase, server_side: bool, hostname: str | None, context: ssl.SSLContext, session: object) -> None:
+    """What ssl refuses, with ssl's words."""
+    if sock.type != socket.SOCK_STREAM:
+        raise NotImplementedError("only stream sockets are supported")
+    if server_side and hostname:
+        raise ValueError("server_hostname can only be specified in client mode")
+    if server_side and session is not None:
+        raise ValueError("session can only be specified in client mode")
+    if context.check_hostname and not hostname:
+        raise ValueError("check_hostname requires server_hostname")
+
+
+class SSLContext(ssl.SSLContext):
+    """A context whose wrap_socket() takes the sockets of a stack, and the host's."""
+
+    sslsocket_class = TlsSocket
+
+
+def create_default_context(purpose: ssl.Purpose = ssl.Purpose.SERVER_AUTH, **keywords: Any) -> ssl.SSLContext:
+    """As :func:`ssl.create_default_context`, for the sockets of a stack too."""
+    context = ssl.create_default_context(purpose, **keywords)
+    context.sslsocket_class = TlsSocket
+    return context
