@@ -178,7 +178,7 @@ def test_the_hosts_own_sockets_stay_the_hosts(stack: lwipy.Stack, tmp_path: Path
 def test_stream_sockets(stack: lwipy.Stack) -> None:
     async def serve(listener: Socket) -> None:
         loop = asyncio.get_running_loop()
-        connection, address = await loop.sock_accept(listener)  # type: ignore[arg-type]
+        connection, address = await loop.sock_accept(listener)
         with connection:
             assert address[0] == "10.0.0.2"
             received = b""
@@ -257,7 +257,7 @@ def test_a_cancelled_wait_leaves_the_socket_as_it_was(stack: lwipy.Stack) -> Non
             waiting.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await waiting
-            assert sock._waiters._locks == []
+            assert sock._open._waiters._locks == []
             await loop.sock_sendto(there, b"still there", ("10.0.0.2", 7))
             assert await loop.sock_recv(there, 100) == b"still there"
 

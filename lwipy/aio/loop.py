@@ -161,7 +161,8 @@ class StackEventLoop(asyncio.SelectorEventLoop):
             sock.connect(numeric)
         except BlockingIOError:
             try:
-                await _until(sock, sock._await_connection)
+                await _until(sock, sock._tcp().finish_connect)
+                sock._open.connecting = False
             except OSError as error:
                 if type(error) is BlockingIOError or error.errno is None:
                     raise
@@ -226,7 +227,11 @@ def _endpoint(sock: Socket, kind: type[E]) -> E:
     if not isinstance(sock._endpoint, kind):
         wanted = "Stream" if kind is TcpEndpoint else "Datagram"
         raise ValueError(f"A {wanted} Socket was expected, got {sock!r}")
-    return sock.detach()  # type: ignore[return-value]
+    old = sock._endpoint
+    handle, old._handle = old._handle, 0
+    adopted = kind(old.stack, old.family, handle)
+    sock.close()
+    return adopted
 
 
 # -- Waiting for a stack's socket ------------------------------------------------------------------------------------
@@ -264,7 +269,7 @@ async def _until(sock: Socket, attempt: Callable[[], T]) -> T:
     except BlockingIOError:
         pass
     waker = _Waker(asyncio.get_running_loop())
-    waiting: list[Any] = sock._waiters._locks
+    waiting: list[Any] = sock._open._waiters._locks
     waiting.append(waker)
     try:
         while True:

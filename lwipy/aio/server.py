@@ -191,7 +191,7 @@ async def create_server(
     hosts: Iterable[str | None] = [host or None] if isinstance(host, str) or host is None else host
     addresses: dict[SocketAddress, None] = {}
     for name in hosts:
-        infos = await getaddrinfo(stack, name, port, family=family, type=socket.SOCK_STREAM, flags=flags)
+        infos = await getaddrinfo(stack, name, port or 0, family=family, type=socket.SOCK_STREAM, flags=flags)
         addresses.update((info[4], None) for info in infos)
     with contextlib.ExitStack() as undo:
         listeners: list[TcpEndpoint] = []

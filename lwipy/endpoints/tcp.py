@@ -88,6 +88,7 @@ class TcpEndpoint(Endpoint):
         """
         source = ffi.from_buffer(data)
         result = lib.lwipy_tcp_send(self._stack._core, self._handle, source, len(source))
+        del source
         self._stack._after()
         return self._check(result, "the send buffer is full" if result == WOULD_BLOCK else "")
 
@@ -95,6 +96,7 @@ class TcpEndpoint(Endpoint):
         """Fills `buffer` with what has arrived; 0 at the end of the stream. BlockingIOError when nothing waits."""
         target = ffi.from_buffer(buffer, require_writable=True)
         result = lib.lwipy_tcp_recv(self._stack._core, self._handle, target, len(target), peek)
+        del target  # or an exception's frame would keep the caller's buffer exported
         self._stack._after()
         return self._check(result, "no data waits" if result == WOULD_BLOCK else "")
 
