@@ -376,6 +376,7 @@ core_netif_add(int layer, const uint8_t *mac, int mtu)
   }
   /* netif_add() cleared these; IPv6's MTU stays 0 unless the MTU is there before the interface goes up. */
   nic->netif.mtu = nic->netif.mtu6 = (u16_t)mtu;
+  netif_set_ip6_autoconfig_enabled(&nic->netif, 0);     /* until it is asked for */
   nics[netif_get_index(&nic->netif)] = nic;
   if (netif_default == NULL && layer == LWIPY_L3) {
     netif_set_default(&nic->netif);     /* Ethernet leads beyond its own network by a gateway only */

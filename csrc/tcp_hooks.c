@@ -17,6 +17,10 @@
 struct lwipy_drops lwipy_drops;
 int lwipy_replay;
 
+/* lwIP doubles the retransmission timeout up to 27 minutes, twelve times over: what was sent to a peer that is gone
+   would be kept for hours (RFC 6298 2.5 allows a bound of 60 s or more). */
+#define LONGEST_RTO (120000 / TCP_SLOW_INTERVAL)
+
 static u8_t
 option_byte(const struct tcp_hdr *header, u16_t opt1_length, const u8_t *opt2, u16_t at)
 {
@@ -186,6 +190,9 @@ u32_t *
 lwipy_tcp_out(struct pbuf *p, struct tcp_hdr *header, const struct tcp_pcb *pcb, u32_t *options)
 {
   LWIP_UNUSED_ARG(p);
+  if (pcb != NULL && pcb->rto > LONGEST_RTO) {
+    ((struct tcp_pcb *)(uintptr_t)pcb)->rto = LONGEST_RTO;
+  }
   if ((TCPH_FLAGS(header) & TCP_FIN) && pcb != NULL && pcb->unsent != NULL && pcb->unsent->tcphdr == header &&
       pcb->unsent->next != NULL) {
     TCPH_UNSET_FLAG(header, TCP_FIN | TCP_PSH);

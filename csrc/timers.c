@@ -22,13 +22,14 @@
 #include "lwip/ip6_frag.h"
 #include "lwip/mld6.h"
 #include "lwip/nd6.h"
+#include "lwip/stats.h"
 #include "lwip/priv/tcp_priv.h"
 #include "lwip/prot/dhcp.h"
 
 #define MS          1000
 #define TCP_FAST    (TCP_TMR_INTERVAL * MS)
 #define HOUSE       (100 * MS)                 /* the finest housekeeping timer */
-#define HOUSE_AWAKE (30000 * (int64_t)MS)      /* longest retry of ARP, ND, DNS and reassembly, with room */
+#define HOUSE_AWAKE (65000 * (int64_t)MS)      /* longer than ARP, ND and DNS retry, and fragments wait for others */
 #define BURST       40
 
 static int64_t tcp_next = LWIPY_NEVER;   /* next fast tick; NEVER: the TCP timers sleep */
@@ -99,9 +100,12 @@ tcp_skip_to(int64_t time)
   tcp_last += ticks * (int64_t)TCP_FAST;
 }
 
+static void house_wake(int64_t now);
+
 static void
 tcp_run(int64_t now)
 {
+  STAT_COUNTER sent = lwip_stats.tcp.xmit;
   while (tcp_next <= now) {
     u32_t wanted;
     tcp_skip_to(LWIP_MAX(tcp_next - TCP_FAST, now - BURST * (int64_t)TCP_FAST));
@@ -112,6 +116,9 @@ tcp_run(int64_t now)
     }
     wanted = tcp_ticks_wanted();
     tcp_next = wanted == UINT32_MAX ? LWIPY_NEVER : tcp_last + (int64_t)wanted * TCP_FAST;
+  }
+  if (lwip_stats.tcp.xmit != sent) {
+    house_wake(now);            /* the neighbour may have to be asked for again, and given up */
   }
 }
 
@@ -174,6 +181,7 @@ house_tick(void)
     etharp_tmr();
     ip_reass_tmr();
     nd6_tmr();
+    lwipy_keep_neighbours();
     ip6_reass_tmr();
     dns_tmr();
   }
@@ -214,16 +222,23 @@ house_run(int64_t now)
   house_next = wanted == UINT32_MAX ? LWIPY_NEVER : house_last + (int64_t)wanted * HOUSE;
 }
 
+/* Housekeeping runs from now on, for a while. */
+static void
+house_wake(int64_t now)
+{
+  house_until = now + HOUSE_AWAKE;
+  if (house_next > now + 10 * HOUSE) {
+    house_run(now);
+  }
+}
+
 /* ---- For the rest of the core --------------------------------------------------------------------------------- */
 
 void
 lwipy_timers_stir(void)
 {
   int64_t now = lwipy_now();
-  house_until = now + HOUSE_AWAKE;
-  if (house_next > now + 10 * HOUSE) {
-    house_run(now);
-  }
+  house_wake(now);
   if (tcp_next > tcp_last + TCP_FAST) {
     tcp_run(now);               /* a keepalive may be due */
     tcp_skip_to(now);

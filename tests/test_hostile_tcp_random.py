@@ -1,0 +1,194 @@
+"""A TCP peer that does anything at any moment, and an application that does so too: the stack neither fails nor leaks.
+
+Segments are drawn around the values that matter (the edges of windows, what was acknowledged, what was not sent), so
+that most of them get far into lwIP. Sums are off on this interface: a peer can always get them right.
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+import struct
+
+import pytest
+from attacker import ATTACKER, ATTACKER_MAC, TARGET, TARGET_MAC
+
+import lwipy
+from lwipy import Option, TcpEndpoint
+from lwipy.testing import VirtualTime
+
+FIN, SYN, RST, PSH, ACK, URG = 1, 2, 4, 8, 16, 32
+ETHERNET = bytes.fromhex((TARGET_MAC + ATTACKER_MAC).replace(":", ""))
+ROUNDS = 4000
+GIVEN_UP = 1800.0  # twelve retransmissions, at most two minutes apart
+
+
+def segment(family: int, ports: tuple[int, int], seq: int, ack: int, flags: int, window: int, options: bytes,
+            data: bytes) -> bytes:  # fmt: skip
+    """A frame with a TCP segment from the attacker to the target, sums zero."""
+    seq, ack = seq % (1 << 32), ack % (1 << 32)
+    length = min(15, 5 + (len(options) + 3) // 4)
+    options = options[:40].ljust((length - 5) * 4, b"\0")
+    tcp = struct.pack("!HHIIBBHHH", *ports, seq, ack, length << 4, flags, window, 0, 0) + options + data
+    if family == 4:
+        source, target = socket.inet_aton(ATTACKER[4]), socket.inet_aton(TARGET[4])
+        header = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(tcp), 1, 0, 64, 6, 0) + source + target
+        return ETHERNET + b"\x08\x00" + header + tcp
+    source, target = (socket.inet_pton(socket.AF_INET6, side[6]) for side in (ATTACKER, TARGET))
+    return ETHERNET + b"\x86\xdd" + struct.pack("!IHBB", 6 << 28, len(tcp), 6, 64) + source + target + tcp
+
+
+class Conversation:
+    """One 4-tuple as the attacker knows it, and the application's end of it."""
+
+    def __init__(self, family: int, port: int, own_port: int, draw: random.Random) -> None:
+        self.family, self.ports, self.draw = family, (own_port, port), draw
+        self.seq = draw.choice([0, 1000, (1 << 32) - 2000, draw.getrandbits(32)])
+        self.next, self.edge = self.seq, self.seq + 1  # what the target expects, and the end of its window
+        self.theirs, self.acked = 0, 0  # the end of what it has sent, and of what we have acknowledged
+        self.scale = 0
+
+    def heard(self, tcp: bytes) -> None:
+        """A segment of the target's: a good attacker listens."""
+        seq, ack, length, flags, window = struct.unpack("!IIBBH", tcp[4:16])
+        size = len(tcp) - (length >> 4) * 4 + (flags & (SYN | FIN) != 0)
+        self.theirs = max(self.theirs, seq + size) if self.theirs - seq < 1 << 31 else seq + size
+        if flags & ACK:
+            self.next, self.edge = ack, ack + (window << (0 if flags & SYN else self.scale))
+        if flags & SYN:
+            self.theirs, self.acked = seq + 1, seq
+            self.scale = 7 if b"\x03\x03\x07" in tcp else 0
+
+    def attack(self) -> bytes:
+        draw = self.draw
+        seq = draw.choice([self.next] * 6 + [self.edge, self.edge - 1, self.seq, draw.getrandbits(32)] +
+                          [self.next + draw.choice([-1500, -1, 1, 2, 100, 1460, 5000, 60000])] * 4)  # fmt: skip
+        if draw.random() < 0.2:
+            seq = draw.randint(self.next, max(self.next, self.edge))
+        ack = draw.choice([self.theirs] * 6 + [self.acked, self.acked + 1, self.theirs + 1, self.theirs - 1,
+                          draw.randint(self.acked, max(self.acked, self.theirs)), draw.getrandbits(32)])  # fmt: skip
+        flags = draw.choice([ACK] * 10 + [ACK | PSH, ACK | FIN, ACK | FIN, SYN, SYN | ACK, RST, RST | ACK,
+                            ACK | URG, draw.getrandbits(6)])  # fmt: skip
+        if flags == SYN and draw.random() < 0.8:
+            seq = self.seq
+        window = draw.choice([65535] * 5 + [0, 0, 1, 2, 64, 100, 500, 512, 1460, 32768, draw.getrandbits(16)])
+        room = max(0, min(1460, self.edge - seq)) if draw.random() < 0.3 else 0
+        size = draw.choice([0, 0, 0, 1, 2, 100, 536, 1460, 1460, room])
+        self.acked = max(self.acked, ack) if ack <= self.theirs else self.acked
+        return segment(self.family, self.ports, seq, ack, flags, window, self.options(flags), bytes(size))
+
+    def options(self, flags: int) -> bytes:
+        draw = self.draw
+        chance = draw.random()
+        if flags & SYN and chance < 0.8:
+            parts = [b"\x02\x04" + struct.pack("!H", draw.choice([1460, 536, 0, 1, 64, 65535])), b"\x04\x02\x01\x01",
+                     b"\x03\x03" + bytes([draw.choice([0, 2, 7, 14, 15, 255])]) + b"\x01"]  # fmt: skip
+            return b"".join(draw.sample(parts, draw.randint(0, 3)))
+        return draw.randbytes(draw.randint(1, 40)) if chance > 0.95 else b""
+
+
+class Application:
+    """The target's own program, just as erratic. What it may raise is what the documentation says."""
+
+    def __init__(self, stack: lwipy.Stack, draw: random.Random) -> None:
+        self.stack, self.draw = stack, draw
+        self.listeners: list[TcpEndpoint] = []
+        self.ends: list[TcpEndpoint] = []
+        self.clients = 0
+
+    def listen(self, family: int) -> None:
+        listener = self.stack.tcp(family)
+        listener.set_option(Option.RCVBUF, self.draw.choice([2048, 4096, 65535, 100_000, 262144]))
+        listener.bind((TARGET[family], 80))
+        listener.listen(self.draw.choice([1, 8, 128]))
+        self.listeners.append(listener)
+
+    def step(self) -> None:
+        draw = self.draw
+        try:
+            if not self.ends or draw.random() < 0.15:
+                self.ends.append(draw.choice(self.listeners).accept())
+                return
+            end = draw.choice(self.ends)
+            action = draw.choice(["recv"] * 6 + ["send"] * 6 + ["shut", "read", "close", "abort", "option", "linger"])
+            if action == "recv":
+                end.recv(draw.choice([1, 100, 5000, 1 << 20]))
+            elif action == "send":
+                end.send(bytes(draw.choice([1, 2, 100, 1000, 1460, 5000, 300_000])))
+            elif action == "shut":
+                end.shutdown(write=True)
+            elif action == "read":
+                end.shutdown(read=True)
+            elif action == "linger":
+                end.linger()
+            elif action == "option":
+                option, values = draw.choice([(Option.RCVBUF, [2048, 5000, 400_000]), (Option.NODELAY, [0, 1]),
+                                              (Option.SNDBUF, [2048, 400_000]), (Option.KEEPALIVE, [0, 1])])  # fmt: skip
+                draw.choice([end, *self.listeners]).set_option(option, draw.choice(values))
+            else:
+                self.ends.remove(end)
+                end.close() if action == "close" else end.abort()
+        except BlockingIOError:
+            pass
+        except lwipy.StackError:
+            raise
+        except OSError:
+            pass  # the connection's own end; which one is not the question here
+
+    def connect(self, family: int, port: int) -> None:
+        client = self.stack.tcp(family)
+        client.set_option(Option.RCVBUF, self.draw.choice([2048, 65535, 262144]))
+        client.connect((ATTACKER[family], port))
+        self.ends.append(client)
+
+    def finish(self) -> None:
+        for end in [*self.ends, *self.listeners]:
+            end.abort()
+        self.ends.clear()
+        self.listeners.clear()
+
+
+def quiet(time: VirtualTime, stack: lwipy.Stack) -> int:
+    time.run(limit=GIVEN_UP)
+    return stack.statistics.memory_used
+
+
+def storm(seed: int, rounds: int = ROUNDS) -> None:
+    draw = random.Random(seed)
+    family = draw.choice([4, 6])
+    with VirtualTime() as time:
+        stack = time.stack(seed=seed + 1)
+        nic = stack.add_interface(mac=TARGET_MAC, ipv4="10.0.0.1/24", ipv6="fd00::1/64", checksums=False)
+        nic.add_neighbour(ATTACKER[family], ATTACKER_MAC)
+        talks = {port: Conversation(family, 80, port, draw) for port in range(40000, 40000 + draw.choice([1, 2, 6]))}
+        before = quiet(time, stack)
+        application = Application(stack, draw)
+        application.listen(family)
+        offset = 34 if family == 4 else 54
+        for _ in range(rounds):
+            chance = draw.random()
+            if chance < 0.6:
+                nic.receive(draw.choice(list(talks.values())).attack())
+            elif chance < 0.9:
+                application.step()
+            elif chance < 0.99:
+                time.run(limit=draw.choice([0.001, 0.03, 0.2, 1.0, 3.0]))
+            else:
+                application.connect(family, 50000)
+            for frame in nic.frames():
+                if len(frame) >= offset + 20 and frame[offset - 11 if family == 4 else 20] == 6:
+                    tcp = frame[offset : 14 + struct.unpack("!H", frame[16:18])[0]] if family == 4 else frame[offset:]
+                    source, destination = struct.unpack("!HH", tcp[:4])
+                    if destination == 50000 and source not in talks:
+                        talks[source] = Conversation(family, source, 50000, draw)
+                    talk = talks.get(destination if destination != 50000 else source)
+                    if talk is not None:
+                        talk.heard(tcp)
+        application.finish()
+        assert quiet(time, stack) - before <= 6000, "memory was not given back"  # the table of handles may have grown
+        assert stack.statistics.endpoints == 0
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_nothing_a_peer_or_an_application_does_breaks_the_stack(seed: int) -> None:
+    storm(seed)
