@@ -151,6 +151,7 @@ typedef struct {
   uint64_t burst_bytes;        /* and bytes; 0 for any number */
   int64_t interval;
   uint32_t queue;              /* frames that may wait */
+  uint16_t in_flight;          /* segments of one TCP connection that may be unacknowledged; 0 for any number */
 } lwipy_pacing;
 
 typedef struct {

@@ -21,6 +21,7 @@ struct lwipy_nic {
   struct lwipy_wire *wire;             /* or the wire they go to */
   int wire_side;
   struct lwipy_link *link;             /* or the descriptor they go to */
+  u16_t in_flight;                     /* segments of a connection that may be unacknowledged; 0: any number (pace.c) */
   struct lwipy_stage *stages[2];       /* the first that a frame of each direction meets, or NULL */
   lwipy_netif_counters count;
 };
@@ -35,6 +36,10 @@ void lwipy_nic_output(struct lwipy_nic *nic, const struct pbuf *p);             
 /* addresses.c */
 int lwipy_mtu_for(int layer, int mtu);            /* what lwIP can use of it */
 void lwipy_keep_addresses(struct lwipy_nic *nic); /* those the user gave, whatever a router said of them */
+
+/* pace.c */
+struct tcp_pcb;
+void lwipy_limit_in_flight(struct tcp_pcb *pcb, const struct netif *netif);
 
 /* wire.c */
 int lwipy_wire_transmit(struct lwipy_nic *nic, const struct pbuf *p);

@@ -6,6 +6,11 @@
  * towards the wire within any `interval`; the rest waits in order. A log of the frames that went within the last
  * interval tells when the next may go.
  *
+ * That is blind: an emulator that the host's scheduler holds up finds many intervals' frames at once. What the guest
+ * has acknowledged has left its card, so TCP's own window is the better limit where there is TCP: no connection over
+ * this interface has more than `in_flight` segments unacknowledged (lwipy_limit_in_flight(), called by the hook for
+ * incoming segments).
+ *
  * Invariants:
  * 1. Any stretch of time of length `interval` sees at most `burst` frames, and at most `burst_bytes` bytes or a single
  *    frame. A driver that wakes late makes the line slower, never a burst larger.
@@ -17,6 +22,7 @@
 #include <string.h>
 
 #include "lwip/mem.h"
+#include "lwip/tcp.h"
 
 struct sent {
   int64_t when;
@@ -105,12 +111,26 @@ pace_end(struct lwipy_stage *stage, int pass_on)
     lwipy_kept_free(kept);
   }
   lwipy_queue_clear(&pace->queue);
+  stage->nic->in_flight = 0;
   if (pace->log != NULL) {
     mem_free(pace->log);
   }
 }
 
 static const struct lwipy_stage_kind pace_kind = { pace_frame, pace_run, pace_end };
+
+/* ---- TCP's window ------------------------------------------------------------------------------------------------------ */
+
+/* Before the first segments, and before lwIP looks at an acknowledgement: that may add two segments, and send. */
+void
+lwipy_limit_in_flight(struct tcp_pcb *pcb, const struct netif *netif)
+{
+  const struct lwipy_nic *nic = netif != NULL ? lwipy_nic_of(netif) : NULL;
+  if (nic != NULL && nic->in_flight > 0) {
+    tcpwnd_size_t limit = (tcpwnd_size_t)LWIP_MAX(nic->in_flight - 2, 1) * pcb->mss;
+    pcb->cwnd = LWIP_MIN(pcb->cwnd, limit);
+  }
+}
 
 /* ---- The border ------------------------------------------------------------------------------------------------------- */
 
@@ -135,6 +155,7 @@ set_limits(struct pace *pace, const lwipy_pacing *set)
   pace->oldest = 0;
   pace->logged = kept;
   pace->set = *set;
+  pace->stage.nic->in_flight = set->in_flight;
   lwipy_stage_wake(lwipy_now());       /* what waits may go sooner now */
   return 0;
 }

@@ -17,6 +17,7 @@
  * 6. Queued bytes are given to the reader before the error or the end that came after them.
  */
 #include "tcp.h"
+#include "netif.h"
 #include "recovery.h"
 
 #include <string.h>
@@ -168,6 +169,7 @@ raise_initial_window(struct lwipy_tcp *tcp)
        this never gets less: a peer that begins with a closed window must not start at the full size. */
     tcp->pcb->snd_wnd_max = LWIP_MAX(tcp->pcb->snd_wnd_max, 2 * LEAST_MSS);
     tcp->pcb->cwnd = LWIP_MAX(tcp->pcb->cwnd, (tcpwnd_size_t)tcp->pcb->mss * INITIAL_WINDOW);
+    lwipy_limit_in_flight(tcp->pcb, ip_route(&tcp->pcb->local_ip, &tcp->pcb->remote_ip));
   }
 }
 

@@ -9,6 +9,7 @@
  *      early; they are cleared here, the tail has its own.
  */
 #include "core.h"
+#include "netif.h"
 #include "recovery.h"
 #include "tcp.h"
 
@@ -179,6 +180,9 @@ lwipy_tcp_in(struct tcp_pcb *pcb, struct tcp_hdr *header, u16_t opt_length, u16_
   }
   if (err == ERR_OK) {
     lwipy_rcvbuf = lwipy_tcp_window(pcb);
+    if (pcb->state >= ESTABLISHED) {
+      lwipy_limit_in_flight(pcb, ip_current_input_netif());
+    }
     if (pcb->state >= ESTABLISHED && opt2 == NULL && lwipy_scoreboard(pcb, header, opt1_length)) {
       lwipy_tcp_recover_later(pcb);
     }
