@@ -202,9 +202,8 @@ def test_no_interval_ever_sees_more_than_a_burst(
     bench.stack.close()
 
 
-def deliver(pacing: Pacing | None) -> tuple[float, int]:
-    """A transfer to a stack whose card holds eight frames and empties one each 0.2 ms: seconds, frames
-    dropped."""
+def deliver(pacing: Pacing | None) -> int:
+    """A transfer to a stack whose card holds eight full frames and empties one each 0.2 ms: frames it dropped."""
     pair = VirtualPair()
     card = pair.nic_b.impair(direction="in", rate=1514 * 8 * 5000, queue_bytes=8 * 1536, seed=1)
     pair.nic_a.pacing = pacing
@@ -253,7 +252,7 @@ def test_a_guest_that_is_held_up_finds_no_more_than_its_card_holds() -> None:
 def test_taking_it_away_lets_tcp_grow_again() -> None:
     pair = VirtualPair()
     pair.nic_a.pacing = Pacing()
-    client, server = pair.connect()
+    client, _ = pair.connect()
     pair.nic_b.impair(direction="in", delay=0.02, seed=1)
     client.send(bytes(200_000))
     pair.run(0.3)
