@@ -238,7 +238,7 @@ def test_a_guest_that_is_held_up_finds_no_more_than_its_card_holds() -> None:
             pass
         # b sleeps for a tenth of a second, twenty times as long as a needs for eight frames
         for _ in range(100):
-            pair.now += 0.001
+            pair.time.now += 0.001
             pair.a.poll()
         assert client.info.unacked <= 8 * 1460
         pair.step()

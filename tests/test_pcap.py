@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from links import eventually
 from pairs import MAC_A, MAC_B, VirtualPair, threaded_pair
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.l2 import Ether
@@ -69,14 +70,13 @@ def test_a_conversation_is_recorded_in_both_directions(pair: VirtualPair, tmp_pa
 
 def test_stamps_follow_the_stacks_clock_from_the_start_that_is_given(pair: VirtualPair, tmp_path: Path) -> None:
     path = tmp_path / "times.pcap"
-    pair.now = 5.0
     pair.step()
     began = pair.now
     udp = pair.a.udp()
     with pair.nic_a.capture(path, start=1_700_000_000.25):
         for _ in range(3):
             udp.send(b"tick", ("10.0.0.2", 9))
-            pair.now += 1.5
+            pair.time.now += 1.5
             pair.a.poll()
     stamps = [stamp - 1_700_000_000_250_000_000 for stamp, _, data in records(path) if data.endswith(b"tick")]
     assert stamps == pytest.approx([0, 1_500_000_000, 3_000_000_000], abs=2000)
@@ -135,7 +135,7 @@ def test_what_waits_reaches_the_file_within_a_tenth_of_a_second(pair: VirtualPai
         deadline = pair.a.poll()
         assert deadline is not None
         assert deadline <= 0.1
-        pair.now += 0.11
+        pair.time.now += 0.11
         pair.a.poll()
         assert records(path)[-1][2].endswith(b"soon")
         pair.a.udp().send(b"now", ("10.0.0.2", 9))
@@ -326,6 +326,17 @@ def test_a_reader_that_goes_away_ends_the_recording(pair: VirtualPair) -> None:
     pair.run(0.5)
     assert isinstance(capture.error, BrokenPipeError)
     capture.stop()
+
+
+def test_the_driver_thread_tells_of_it(caplog: pytest.LogCaptureFixture) -> None:
+    with threaded_pair() as pair:
+        reader, writer = os.pipe()
+        pair.nic_a.capture(writer)
+        os.close(writer)
+        os.close(reader)
+        pair.a.udp().send(b"x", ("10.0.0.2", 9))
+        eventually(lambda: "Broken pipe" in caplog.text)
+        pair.a.udp().send(b"x", ("10.0.0.2", 9))
 
 
 @pytest.mark.skipif(shutil.which("tcpdump") is None, reason="the package tcpdump is not installed")

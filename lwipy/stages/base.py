@@ -24,7 +24,10 @@ class Stage:
         self._number = 0
 
     def place(self, interface: Interface) -> None:
-        """Puts the stage in place; once in its life. OSError: ENODEV (the interface was removed), ENOBUFS."""
+        """Puts the stage in place, nearest the stack unless its kind says otherwise.
+
+        OSError: ENODEV (the interface was removed), ENOBUFS.
+        """
         raise NotImplementedError
 
     def _place(self, interface: Interface, number: int) -> None:
@@ -52,8 +55,8 @@ class Stage:
         if interface is not None:
             self._retire()
             # The only error there can be: the stack has failed, and nothing is left to pass on.
-            lib.lwipy_stage_remove(interface.stack._core, interface.number, number)
-            interface.stack._after()
+            if lib.lwipy_stage_remove(interface.stack._core, interface.number, number) == 0:
+                interface.stack._after()
 
     def _retire(self) -> None:
         """The stage is about to end in the core: the last look at it."""

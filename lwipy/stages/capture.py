@@ -73,7 +73,7 @@ class Capture(Stage):
         self._start = start
         self._counters = CaptureCounters()
         self._error: OSError | None = None
-        self._told = True  # until it is in place, an error is raised, not logged
+        self._told = False
 
     def _open(self) -> int:
         """A descriptor that the core will own."""
@@ -86,10 +86,14 @@ class Capture(Stage):
 
     def place(self, interface: Interface) -> None:
         """Begins. OSError when the file cannot be opened or written to."""
+        self._error, self._told = None, True  # until it is in place, an error is raised, not logged
         start = time.time_ns() if self._start is None else round(self._start * 1e9)
         interface.stack._sync()
-        core, number, fd = interface.stack._core, interface.number, self._open()
-        self._place(interface, lib.lwipy_capture_add(core, number, fd, self._at_wire, self._snaplen, start))
+        core, fd = interface.stack._core, self._open()
+        number = lib.lwipy_capture_add(core, interface.number, fd, self._at_wire, self._snaplen, start)
+        if number == lib.LWIPY_EFAILED:
+            os.close(fd)  # it has not reached the core
+        self._place(interface, number)
         self._remember()
         if self._error is not None:
             error = self._error
