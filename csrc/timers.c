@@ -102,6 +102,19 @@ tcp_skip_to(int64_t time)
 
 static void house_wake(int64_t now);
 
+/* lwIP drops a connection that has heard nothing in LAST_ACK for two TCP_MSL, which are short here (lwipopts.h), even
+   if the application's last bytes were not acknowledged or not even sent. Those end by their retransmissions instead. */
+static void
+spare_last_ack(void)
+{
+  struct tcp_pcb *pcb;
+  for (pcb = tcp_active_pcbs; pcb != NULL; pcb = pcb->next) {
+    if (pcb->state == LAST_ACK && (pcb->unacked != NULL || pcb->unsent != NULL)) {
+      pcb->tmr = tcp_ticks;
+    }
+  }
+}
+
 static void
 tcp_run(int64_t now)
 {
@@ -112,6 +125,7 @@ tcp_run(int64_t now)
     tcp_last += TCP_FAST;
     tcp_fasttmr();
     if (++tcp_phase & 1) {
+      spare_last_ack();
       tcp_slowtmr();
     }
     wanted = tcp_ticks_wanted();

@@ -468,3 +468,19 @@ def test_a_connection_survives_its_time_wait_twin(hosts: Pair) -> None:
         assert read_all(hosts, client) == b""
         client.close()
         hosts.time.run(limit=0.1)
+
+
+def test_bytes_that_are_still_on_their_way_outlive_the_close(hosts: Pair) -> None:
+    """Both have said their end, then the wire is cut for longer than a connection lingers otherwise (LAST_ACK)."""
+    assert hosts.time is not None
+    server, client = connected(hosts)
+    client.shutdown(write=True)
+    hosts.time.run(lambda: Event.READABLE in server.ready())
+    assert server.recv(1) == b""
+    hosts.nic_b.link_up = False
+    content = random.Random(1).randbytes(100_000)
+    assert server.send(content) == len(content)
+    server.close()
+    hosts.time.run(limit=7)
+    hosts.nic_b.link_up = True
+    assert read_all(hosts, client) == content
