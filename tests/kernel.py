@@ -15,11 +15,12 @@ import struct
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NoReturn, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeAlias, TypeVar
 
 import pytest
 
 T = TypeVar("T")
+Sock: TypeAlias = socket.socket
 _libc = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWNET = 0x40000000
 
@@ -66,18 +67,18 @@ class Kernel:
         """Has the namespace's thread do it."""
         return self._thread.submit(what).result()
 
-    def socket(self, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM, protocol: int = 0) -> socket.socket:
+    def socket(self, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM, protocol: int = 0) -> Sock:
         sock = self.run(lambda: socket.socket(family, kind, protocol))
         sock.settimeout(30)
         return sock
 
-    def listener(self, host: str, port: int = 0) -> socket.socket:
+    def listener(self, host: str, port: int = 0) -> Sock:
         sock = self.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         sock.bind((host, port))
         sock.listen(256)
         return sock
 
-    def connect(self, host: str, port: int) -> socket.socket:
+    def connect(self, host: str, port: int) -> Sock:
         sock = self.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         try:
             sock.connect((host, port))
@@ -142,7 +143,9 @@ class Kernel:
 
 
 def _checksum(data: bytes) -> int:
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data[: len(data) & ~1])) + (data[-1] << 8 if len(data) & 1 else 0)
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data[: len(data) & ~1])) + (
+        data[-1] << 8 if len(data) & 1 else 0
+    )
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF

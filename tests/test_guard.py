@@ -200,7 +200,9 @@ def test_a_large_ping_over_ipv6_is_answered(target: Target) -> None:
 
 def _as_from_attacker(body: bytes) -> list[Packet]:
     return [
-        ip(6) / IPv6ExtHdrFragment(offset=at // 8, m=int(at + 1400 < len(body)), nh=58, id=3) / Raw(body[at : at + 1400])
+        ip(6)
+        / IPv6ExtHdrFragment(offset=at // 8, m=int(at + 1400 < len(body)), nh=58, id=3)
+        / Raw(body[at : at + 1400])
         for at in range(0, len(body), 1400)
     ]
 
@@ -369,7 +371,7 @@ def test_the_loopback_is_not_reached_from_outside(target: Target, destination: s
 # -- Headers ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", range(0, 28))
+@pytest.mark.parametrize("size", range(28))
 def test_arp_is_whole(target: Target, size: int) -> None:
     packet = bytes(ARP(op=1, hwsrc=ATTACKER_MAC, psrc=ATTACKER[4], pdst=TARGET[4]))
     target.inject(Ether(src=ATTACKER_MAC, dst=TARGET_MAC, type=0x806) / Raw(packet[:size]))
@@ -431,7 +433,9 @@ def test_tcp_options_are_whole_and_of_their_size(target: Target, options: bytes)
     target.assert_unharmed()
 
 
-@pytest.mark.parametrize("options", [b"", b"\0", b"\1\1\1\1", b"\2\4\5\xb4", b"\3\3\7\1\4\2", b"\xfd\4\0\0", b"\0\2\0\0"])
+@pytest.mark.parametrize(
+    "options", [b"", b"\0", b"\1\1\1\1", b"\2\4\5\xb4", b"\3\3\7\1\4\2", b"\xfd\4\0\0", b"\0\2\0\0"]
+)
 def test_sound_tcp_options_pass(target: Target, options: bytes) -> None:
     serve(target)
     target.inject(with_options(options))

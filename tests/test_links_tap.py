@@ -95,7 +95,7 @@ def test_the_longest_datagram_each_way(cable: Cable, family: int) -> None:
         there.bind((THEIRS[family], 5000))
         there.sendto(b"warm up", (OURS[family], 5000))
         assert here.recv(100) == b"warm up"
-        data = os.urandom(65507)
+        data = os.urandom(65507 if family == 4 else 65487)
         there.sendto(data, (OURS[family], 5000))
         assert here.recv(65535) == data
         here.sendto(data, (THEIRS[family], 5000))
