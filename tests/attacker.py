@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
@@ -166,7 +167,7 @@ class Peer:
     def answers(self) -> list[Packet]:
         return [packet[TCP] for packet in self.target.answers(TCP) if packet[TCP].dport == self.own_port]
 
-    def connect(self, **fields: object) -> Peer:
+    def connect(self, **fields: Any) -> Peer:
         """The handshake, as anyone does it."""
         (answer,) = self.send("S", ack=0, **fields)
         assert answer.flags == "SA"

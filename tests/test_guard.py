@@ -1,4 +1,4 @@
-"""What lwIP 2.2.1 must not see (csrc/guard.c, csrc/tcp_hooks.c): one test for each weakness, which fails without the guard.
+"""What lwIP 2.2.1 must not see (csrc/guard.c, csrc/tcp_hooks.c): a test for each weakness, failing without the guard.
 
 Frames whose length is a multiple of eight fill their block of memory to the last byte, so that the address sanitizer
 sees a read beyond them.
@@ -414,8 +414,9 @@ def with_options(options: bytes, flags: int = 2, **fields: object) -> Packet:
 
 @pytest.mark.parametrize(
     "options",
-    [b"\1\1\1\2", b"\2\4\5", b"\1\2\4\5", b"\1\1\3\3", b"\1\1\1\4", b"\1\1\1\xfe", b"\2\0\0\0", b"\2\3\0\0", b"\2\5\0\0\0",
-     b"\3\2\0\0", b"\3\4\1\1", b"\4\3\1\0", b"\xfe\0\0\0", b"\xfe\1\0\0", b"\xfe\x29" + bytes(38), b"\x08\x09" + bytes(8)],
+    [b"\1\1\1\2", b"\2\4\5", b"\1\2\4\5", b"\1\1\3\3", b"\1\1\1\4", b"\1\1\1\xfe", b"\2\0\0\0", b"\2\3\0\0",
+     b"\2\5\0\0\0", b"\3\2\0\0", b"\3\4\1\1", b"\4\3\1\0", b"\xfe\0\0\0", b"\xfe\1\0\0", b"\xfe\x29" + bytes(38),
+     b"\x08\x09" + bytes(8)],
 )  # fmt: skip
 def test_tcp_options_are_whole_and_of_their_size(target: Target, options: bytes) -> None:
     """lwIP reads the length, and what it promises, beyond the end of the options."""

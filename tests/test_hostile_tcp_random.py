@@ -122,8 +122,13 @@ class Application:
             elif action == "linger":
                 end.linger()
             elif action == "option":
-                option, values = draw.choice([(Option.RCVBUF, [2048, 5000, 400_000]), (Option.NODELAY, [0, 1]),
-                                              (Option.SNDBUF, [2048, 400_000]), (Option.KEEPALIVE, [0, 1])])  # fmt: skip
+                choices = [
+                    (Option.RCVBUF, [2048, 5000, 400_000]),
+                    (Option.NODELAY, [0, 1]),
+                    (Option.SNDBUF, [2048, 400_000]),
+                    (Option.KEEPALIVE, [0, 1]),
+                ]
+                option, values = draw.choice(choices)
                 draw.choice([end, *self.listeners]).set_option(option, draw.choice(values))
             else:
                 self.ends.remove(end)

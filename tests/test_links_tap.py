@@ -263,13 +263,13 @@ def test_a_device_of_another_kind_is_refused(kernel: Kernel) -> None:
 
 
 def test_without_privileges_the_error_says_what_is_needed(kernel: Kernel) -> None:
-    with pytest.raises(PermissionError, match="needs CAP_NET_ADMIN.*ip tuntap add dev mine mode tap"):
+    with pytest.raises(PermissionError, match=r"needs CAP_NET_ADMIN.*ip tuntap add dev mine mode tap"):
         without_privileges(lambda: Tap("mine"))
 
 
 @pytest.mark.parametrize("name", ["a" * 16, "a/b", "a b", "..", "tap%d", "é" * 8])
 def test_what_cannot_be_a_name_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="cannot name a device|is a template"):
+    with pytest.raises(ValueError, match=r"cannot name a device|is a template"):
         Tap(name)
 
 
