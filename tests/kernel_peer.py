@@ -7,15 +7,22 @@ output, a line at a time. The namespace, its device and its programs end with th
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from socket import socket as Socket
+from typing import Any, TypeVar
 
 import pytest
+
+T = TypeVar("T")
 
 PRELUDE = """
 import hashlib, socket, sys, time
@@ -99,6 +106,23 @@ class Namespace:
         self._programs.append(program)
         return program
 
+    def inside(self, function: Callable[[], T]) -> T:
+        """Has a thread that has entered the namespace call it. Sockets and devices made so stay in there."""
+
+        def enter() -> T:
+            with Path(f"/run/netns/{self.name}").open() as entry:
+                _checked(_libc.setns(entry.fileno(), _CLONE_NEWNET))
+            return function()
+
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(enter).result()
+
+    def socket(self, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM, protocol: int = 0) -> Socket:
+        """A socket of the kernel's, for the test's own use."""
+        made = self.inside(lambda: socket.socket(family, kind, protocol))
+        made.settimeout(30)
+        return made
+
     def close(self) -> None:
         for program in self._programs:
             program.end()
@@ -109,6 +133,27 @@ def _ip(*words: str) -> None:
     done = subprocess.run(["ip", *words], capture_output=True, text=True)
     if done.returncode != 0:
         raise OSError(f"ip {' '.join(words)}: {done.stderr.strip()}")
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_CLONE_NEWNET = 0x40000000
+
+
+def _checked(result: int) -> None:
+    if result != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def without_privileges(function: Callable[[], Any]) -> Any:
+    """Has a thread without any capability call it (capabilities are a thread's)."""
+
+    def bare() -> Any:
+        header = (0x20080522).to_bytes(4, sys.byteorder) + bytes(4)
+        _checked(_libc.capset(header, bytes(24)))
+        return function()
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(bare).result()
 
 
 @contextlib.contextmanager
