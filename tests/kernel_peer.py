@@ -17,7 +17,6 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from socket import socket as Socket
 from typing import Any, TypeVar
 
 import pytest
@@ -89,6 +88,10 @@ class Namespace:
     def take(self, device: str, *addresses: str) -> None:
         """Moves a device in and gives it addresses."""
         _ip("link", "set", device, "netns", self.name)
+        self.set_up(device, *addresses)
+
+    def set_up(self, device: str, *addresses: str) -> None:
+        """Gives a device that is inside its addresses."""
         for address in addresses:
             self.ip("address", "add", address, "dev", device, *(["nodad"] if ":" in address else []))
         self.ip("link", "set", device, "up")
@@ -117,7 +120,7 @@ class Namespace:
         with ThreadPoolExecutor(1) as thread:
             return thread.submit(enter).result()
 
-    def socket(self, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM, protocol: int = 0) -> Socket:
+    def socket(self, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM, protocol: int = 0) -> Any:
         """A socket of the kernel's, for the test's own use."""
         made = self.inside(lambda: socket.socket(family, kind, protocol))
         made.settimeout(30)
