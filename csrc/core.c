@@ -104,6 +104,12 @@ lwipy_inside_leave(void)
   }
 }
 
+int
+core_fail(const char *text)
+{
+  lwipy_assertion_failed(text, __FILE__, __LINE__);
+}
+
 /* ---- Statistics --------------------------------------------------------------------------------------------------- */
 
 int

@@ -198,6 +198,7 @@ int64_t lwipy_turn(lwipy_core *core, const lwipy_readiness *ready, int count);  
 int64_t lwipy_deadline(lwipy_core *core);          /* as lwipy_poll, without running anything */
 int lwipy_events(lwipy_core *core, lwipy_event *out, int room);
 int lwipy_get_statistics(lwipy_core *core, lwipy_statistics *out);
+int lwipy_fail(lwipy_core *core, const char *text);   /* as a failed assertion of lwIP's does; for tests */
 
 /* ---- Interfaces (number 1.. as lwIP's netif index) -------------------------------------------------------- */
 int lwipy_netif_add(lwipy_core *core, int layer, const uint8_t *mac, int mtu);

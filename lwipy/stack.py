@@ -17,6 +17,7 @@ Invariants:
 
 from __future__ import annotations
 
+import errno
 import heapq
 import importlib
 import itertools
@@ -53,6 +54,9 @@ _WATCHED: Final[int] = lib.LWIPY_HAS_WATCHED
 _TROUBLE: Final[int] = lib.LWIPY_HAS_TROUBLE
 _NEWS: Final[int] = _EVENTS | _FRAMES | _LINKS | _WATCHED | _TROUBLE
 _BATCH: Final = 256
+
+#: lwIP numbers interfaces in a byte, and keeps one for the loopback.
+MOST_INTERFACES: Final = 250
 
 #: Bytes that one stack may allocate, unless told otherwise.
 DEFAULT_MEMORY: Final = 1 << 30
@@ -411,6 +415,8 @@ class Stack:
             layer = link.layer
         if layer not in (2, 3):
             raise ValueError(f"layer {layer} is unknown: expected 2 (Ethernet) or 3 (IP)")
+        if len(self._interfaces) >= MOST_INTERFACES:
+            raise OSError(errno.ENOBUFS, f"a stack has at most {MOST_INTERFACES} interfaces")
         if name is None:
             name = next(f"nic{i}" for i in itertools.count() if f"nic{i}" not in self._scopes)
         if name in self._scopes:
@@ -553,11 +559,17 @@ class Stack:
             interface.number = 0
         endpoints, self._endpoints = list(self._endpoints.values()), {}
         del self._core
+        failure: BaseException | None = None
         for endpoint in endpoints:
             callback = endpoint.on_event
             endpoint._handle, endpoint.on_event = 0, None
             if callback is not None:
-                callback(Event.CLOSED)
+                try:
+                    callback(Event.CLOSED)
+                except BaseException as error:
+                    failure = failure or error
+        if failure is not None:
+            raise failure
 
     def __enter__(self) -> Self:
         """Starts the driver thread. RuntimeError when something drives the stack already."""
