@@ -7,35 +7,18 @@ that most of them get far into lwIP. Sums are off on this interface: a peer can 
 from __future__ import annotations
 
 import random
-import socket
 import struct
 
 import pytest
-from attacker import ATTACKER, ATTACKER_MAC, TARGET, TARGET_MAC
+from attacker import ATTACKER, ATTACKER_MAC, TARGET, TARGET_MAC, quick_segment
 
 import lwipy
 from lwipy import Option, TcpEndpoint
 from lwipy.testing import VirtualTime
 
 FIN, SYN, RST, PSH, ACK, URG = 1, 2, 4, 8, 16, 32
-ETHERNET = bytes.fromhex((TARGET_MAC + ATTACKER_MAC).replace(":", ""))
 ROUNDS = 4000
 GIVEN_UP = 1800.0  # twelve retransmissions, at most two minutes apart
-
-
-def segment(family: int, ports: tuple[int, int], seq: int, ack: int, flags: int, window: int, options: bytes,
-            data: bytes) -> bytes:  # fmt: skip
-    """A frame with a TCP segment from the attacker to the target, sums zero."""
-    seq, ack = seq % (1 << 32), ack % (1 << 32)
-    length = min(15, 5 + (len(options) + 3) // 4)
-    options = options[:40].ljust((length - 5) * 4, b"\0")
-    tcp = struct.pack("!HHIIBBHHH", *ports, seq, ack, length << 4, flags, window, 0, 0) + options + data
-    if family == 4:
-        source, target = socket.inet_aton(ATTACKER[4]), socket.inet_aton(TARGET[4])
-        header = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(tcp), 1, 0, 64, 6, 0) + source + target
-        return ETHERNET + b"\x08\x00" + header + tcp
-    source, target = (socket.inet_pton(socket.AF_INET6, side[6]) for side in (ATTACKER, TARGET))
-    return ETHERNET + b"\x86\xdd" + struct.pack("!IHBB", 6 << 28, len(tcp), 6, 64) + source + target + tcp
 
 
 class Conversation:
@@ -75,7 +58,7 @@ class Conversation:
         room = max(0, min(1460, self.edge - seq)) if draw.random() < 0.3 else 0
         size = draw.choice([0, 0, 0, 1, 2, 100, 536, 1460, 1460, room])
         self.acked = max(self.acked, ack) if ack <= self.theirs else self.acked
-        return segment(self.family, self.ports, seq, ack, flags, window, self.options(flags), bytes(size))
+        return quick_segment(self.family, self.ports, seq, ack, flags, window, self.options(flags), bytes(size))
 
     def options(self, flags: int) -> bytes:
         draw = self.draw
