@@ -219,5 +219,6 @@ def serve(
 
 __all__ = [
     "ATTACKER", "ATTACKER_MAC", "FRIEND", "FRIEND_MAC", "ICMP", "IP", "SETTLED", "TARGET", "TARGET_MAC", "TCP", "UDP",
-    "Ether", "IPv6", "Packet", "Peer", "Raw", "Target", "VirtualTime", "exchange", "framed", "ip", "quick_segment", "serve",
+    "Ether", "IPv6", "Packet", "Peer", "Raw", "Target", "VirtualTime", "exchange", "framed", "ip", "quick_segment",
+    "serve",
 ]  # fmt: skip

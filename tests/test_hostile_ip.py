@@ -7,7 +7,6 @@ import random
 import socket
 import struct
 from collections.abc import Iterator
-
 from socket import AF_INET, AF_INET6
 
 import pytest
@@ -94,7 +93,8 @@ def test_other_versions(target: Target, version: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [b"\x07\x03\x04", b"\x83\xff\x04", b"\x44\0\0\0", b"\x01" * 40, b"\xff" * 40, b"\x88\x04\0\1", b"\x94\x04\0\0"]
+    "options",
+    [b"\x07\x03\x04", b"\x83\xff\x04", b"\x44\0\0\0", b"\x01" * 40, b"\xff" * 40, b"\x88\x04\0\1", b"\x94\x04\0\0"],
 )
 def test_ipv4_options_are_carried_not_obeyed(target: Target, options: bytes) -> None:
     options += bytes(-len(options) % 4)
@@ -254,7 +254,9 @@ def test_fragments_that_overlap_make_nothing(target: Target, family: int) -> Non
 def test_fragments_that_never_end_are_bounded(target: Target, family: int) -> None:
     """Thousands of datagrams of which only the first fragment comes."""
     for n in range(8):
-        target.inject(*(pieces(family, bytes(2960), 1400, identity)[0] for identity in range(n * 1000, n * 1000 + 1000)))
+        target.inject(
+            *(pieces(family, bytes(2960), 1400, identity)[0] for identity in range(n * 1000, n * 1000 + 1000))
+        )
     assert target.statistics().memory_used < 16 << 20
     udp = listening(target, family)
     whole = pieces(family, datagram(family, b"through" * 500), 1000, 50_000)
@@ -363,7 +365,7 @@ def test_errors_about_a_connection_do_not_end_it(target: Target) -> None:
     assert client.recv(100) == b"still here"
 
 
-@pytest.mark.parametrize("size", range(0, 9))
+@pytest.mark.parametrize("size", range(9))
 def test_icmp_is_whole(target: Target, size: int) -> None:
     target.inject(ip(4, proto=1) / Raw(bytes(ICMP())[:size]))
     target.inject(ip(6, nh=58) / Raw(bytes(ICMPv6EchoRequest())[:size]))
@@ -373,7 +375,9 @@ def test_icmp_is_whole(target: Target, size: int) -> None:
 
 def test_nobody_is_made_to_shout(target: Target) -> None:
     """No answer to a ping of a broadcast or group address: it would be sent to whom the attacker names."""
-    target.inject(ip(4, dst="10.0.0.255") / ICMP(), ip(4, dst="255.255.255.255") / ICMP(), ip(4, dst="224.0.0.1") / ICMP())
+    target.inject(
+        ip(4, dst="10.0.0.255") / ICMP(), ip(4, dst="255.255.255.255") / ICMP(), ip(4, dst="224.0.0.1") / ICMP()
+    )
     target.inject(ip(4, dst="10.0.0.255") / UDP(dport=9), ip(4, dst="10.0.0.255", proto=99) / Raw(b"x"))
     target.inject(ip(6, dst="ff02::1") / UDP(dport=9))
     assert target.answers(IP) == target.answers(IPv6) == []
@@ -424,7 +428,7 @@ def packet_for(packet: bytes) -> bytes:
 def test_raw_endpoints_take_anything(target: Target, protocol: int) -> None:
     raws = [target.stack.raw(protocol, family) for family in (4, 6)]
     draw = random.Random(protocol)
-    for size in [*range(0, 70), 500, 1400]:
+    for size in [*range(70), 500, 1400]:
         target.inject(ip(4, proto=protocol) / Raw(draw.randbytes(size)))
         target.inject(ip(6, nh=protocol) / Raw(draw.randbytes(size)))
     for raw in raws:

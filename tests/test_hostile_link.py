@@ -36,7 +36,7 @@ def target() -> Iterator[Target]:
         yield Target(time)
 
 
-@pytest.mark.parametrize("size", range(0, 15))
+@pytest.mark.parametrize("size", range(15))
 def test_a_runt_is_counted(target: Target, size: int) -> None:
     target.nic.receive((bytes.fromhex((TARGET_MAC + ATTACKER_MAC).replace(":", "")) + b"\x08\x00" + bytes(9))[:size])
     assert target.nic.counters.rx_malformed == 1
@@ -100,7 +100,7 @@ def test_other_protocols_are_counted(target: Target, kind: int) -> None:
     assert target.statistics().arp_drop == before + 1  # lwIP counts what Ethernet carries beside IP there
 
 
-@pytest.mark.parametrize("size", range(0, 6))
+@pytest.mark.parametrize("size", range(6))
 def test_a_tag_is_whole(target: Target, size: int) -> None:
     target.inject(Ether(src=ATTACKER_MAC, dst=TARGET_MAC, type=0x8100) / Raw((b"\0\5\x08\0" + bytes(8))[:size]))
     target.assert_unharmed()
@@ -160,7 +160,9 @@ def test_absurd_senders(target: Target, source: str, hardware: str, operation: i
 
 
 def test_an_address_of_ours_is_not_anothers_to_tell(target: Target) -> None:
-    target.inject(Ether(src=ATTACKER_MAC, dst=BROADCAST) / ARP(op=2, hwsrc=ATTACKER_MAC, psrc=TARGET[4], pdst=TARGET[4]))
+    target.inject(
+        Ether(src=ATTACKER_MAC, dst=BROADCAST) / ARP(op=2, hwsrc=ATTACKER_MAC, psrc=TARGET[4], pdst=TARGET[4])
+    )
     target.assert_unharmed()
 
 

@@ -61,7 +61,9 @@ def test_a_flood_of_routers_and_prefixes(router: Target) -> None:
     """Three routers, five prefixes and eight addresses is what there is room for; the rest is not taken."""
     for n in range(300):
         prefix = ICMPv6NDOptPrefixInfo(prefix=f"fd{n % 256:02x}:{n:x}::", prefixlen=64, A=1, L=1)
-        options = ICMPv6NDOptSrcLLAddr(lladdr=ATTACKER_MAC) / ICMPv6NDOptMTU(mtu=random.Random(n).randrange(1 << 32)) / prefix
+        options = (
+            ICMPv6NDOptSrcLLAddr(lladdr=ATTACKER_MAC) / ICMPv6NDOptMTU(mtu=random.Random(n).randrange(1 << 32)) / prefix
+        )
         times = ICMPv6ND_RA(routerlifetime=n * 200, reachabletime=n, retranstimer=n)
         router.inject(IPv6(src=link_local(n), dst=ALL_NODES, hlim=255) / times / options)
     assert len(router.nic.ipv6) <= 8
@@ -166,9 +168,7 @@ def test_mld_of_any_kind(target: Target) -> None:
         for group in ("::", "ff02::1", "ff02::1:ff00:1", "ff01::1", "fd00::1", "ff0e::9"):
             for delay in (0, 1, 1000, 65535):
                 for destination in (ALL_NODES, "ff02::1:ff00:1", TARGET[6]):
-                    target.inject(
-                        IPv6(src=link_local(1), dst=destination, hlim=1) / layer(mladdr=group, mrd=delay)
-                    )
+                    target.inject(IPv6(src=link_local(1), dst=destination, hlim=1) / layer(mladdr=group, mrd=delay))
     target.time.run(limit=120)
     for kind in (130, 131, 132, 143):
         for size in range(24):

@@ -93,7 +93,7 @@ def test_the_longest_host_name_fits(client: Client) -> None:
     """With lwIP's own room for options it would fail an assertion."""
     with VirtualTime() as time:
         named = Client(time, "h" * 63)
-        options = dict(o[:2] for o in named.asked().payload.options if isinstance(o, tuple))
+        options: dict[str, bytes] = dict(o[:2] for o in named.asked().payload.options if isinstance(o, tuple))
         assert options["hostname"] == b"h" * 63
         named.lease()
         assert named.nic.has_lease
@@ -125,7 +125,7 @@ OPTIONS = [1, 3, 6, 12, 50, 51, 52, 53, 54, 58, 59, 0, 119, 254]
 
 @pytest.mark.parametrize("kind", OPTIONS)
 def test_options_of_any_length(client: Client, kind: int) -> None:
-    for length in [*range(0, 10), 15, 16, 17, 63, 64, 128, 254, 255]:
+    for length in [*range(10), 15, 16, 17, 63, 64, 128, 254, 255]:
         for content in (length, max(0, length - 1), 0, 1):
             body = bytes(BOOTP(op=2, xid=client.xid, chaddr=CHADDR, yiaddr="10.0.0.77")) + b"\x63\x82\x53\x63"
             for message in (2, 5, 6):
@@ -224,7 +224,9 @@ class Question:
 
 def test_an_honest_answer_is_taken(target: Target) -> None:
     question = Question(target)
-    question.tell(DNS(id=question.query.id, qr=1, qd=question.query.qd, an=DNSRR(rrname="example.org", rdata="10.9.9.9")))
+    question.tell(
+        DNS(id=question.query.id, qr=1, qd=question.query.qd, an=DNSRR(rrname="example.org", rdata="10.9.9.9"))
+    )
     assert question.found == [["10.9.9.9"]]
 
 
@@ -282,10 +284,12 @@ def test_records_of_any_kind_and_length(target: Target) -> None:
     target.assert_unharmed()
 
 
-@pytest.mark.parametrize("size", [*range(0, 17), 20, 28, 30, 35, 40])
+@pytest.mark.parametrize("size", [*range(17), 20, 28, 30, 35, 40])
 def test_answers_cut_anywhere(target: Target, size: int) -> None:
     question = Question(target)
-    whole = question.header() + question.asked() + b"\xc0\x0c" + struct.pack("!HHIH", 1, 1, 60, 4) + bytes([10, 6, 6, 6])
+    whole = (
+        question.header() + question.asked() + b"\xc0\x0c" + struct.pack("!HHIH", 1, 1, 60, 4) + bytes([10, 6, 6, 6])
+    )
     question.tell(whole[:size])
     target.time.run(limit=60)
     assert question.found == [[]]
