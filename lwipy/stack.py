@@ -240,6 +240,7 @@ class Stack:
         self._timer_lock = threading.Lock()
         self._timer_order = itertools.count()
         self._dispatching = False
+        self._closing = False
         self._watches = Watches(self)
         self._descriptor_links: dict[int, DescriptorLink] = {}
         self.hosts = Hosts()
@@ -373,6 +374,12 @@ class Stack:
             endpoint = self._endpoints.get(handle)
             if endpoint is not None and endpoint.on_event is not None:
                 endpoint.on_event(Event(events))
+
+    def _tell_failure(self) -> None:
+        """lwIP is dead: everyone who waits shall hear of it, for no further event will come."""
+        for endpoint in list(self._endpoints.values()):
+            if endpoint.on_event is not None:
+                endpoint.on_event(Event.FAILED | Event.READABLE | Event.WRITABLE)
 
     # -- Descriptors -------------------------------------------------------------------------------
 
@@ -548,9 +555,11 @@ class Stack:
         self._after = self._driver.kick
 
     def close(self) -> None:
-        """Ends everything at once: connections without goodbye, links, the core. Closing twice is allowed."""
-        if self.closed:
-            return
+        """Ends everything at once: connections without goodbye, links, the core. From any thread; twice is allowed."""
+        with self._timer_lock:
+            if self._closing:
+                return
+            self._closing = True
         self._driver.stop()
         for interface in list(self._interfaces.values()):
             if interface._link is not None:

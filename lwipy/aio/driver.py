@@ -178,9 +178,7 @@ class LoopDriver(Driver):
         """lwIP is dead: everyone who waits shall hear of it, for no further event will come."""
         self._report(error, "the stack has failed")
         self.stop()
-        for endpoint in list(self.stack._endpoints.values()):
-            if endpoint.on_event is not None:
-                endpoint.on_event(Event.FAILED | Event.READABLE | Event.WRITABLE)
+        self.stack._tell_failure()
 
 
 class Watcher:

@@ -93,3 +93,5 @@ def _drive(reference: weakref.ref[ThreadDriver], core: Any) -> None:
             check(core, lib.lwipy_run(core, limit))
     except StackError:
         _log.exception("the stack has failed; its driver ends")
+        if (driver := reference()) is not None:
+            driver.stack._tell_failure()
