@@ -22,10 +22,9 @@ from conftest import Pair
 from links import Peer, arp_request, eventually, exchange, is_arp_reply, wakeups
 
 import lwipy
-from lwipy._native import ffi
 from lwipy.aio import driving, open_connection, start_server
 from lwipy.links import QemuDgram, QemuStream
-from lwipy.testing import VirtualTime
+from lwipy.testing import VirtualTime, fail
 
 
 @pytest.fixture
@@ -207,13 +206,6 @@ def test_a_stack_that_nobody_refers_to_ends_by_itself() -> None:
     assert gone() is None
 
 
-def fail(stack: lwipy.Stack, text: bytes) -> None:
-    """What an assertion of lwIP's leaves behind: `failed` and `failure` before the attention word (csrc/core.h)."""
-    address = int(ffi.cast("uintptr_t", stack._attention))
-    ffi.memmove(ffi.cast("char *", address - 256), text + b"\0", len(text) + 1)
-    ffi.cast("int *", address - 260)[0] = 1
-
-
 def test_whoever_waits_hears_that_the_stack_has_failed(caplog: pytest.LogCaptureFixture) -> None:
     with lwipy.Stack() as stack, ThreadPoolExecutor(1) as pool:
         thread = driver_of(stack)
@@ -221,7 +213,7 @@ def test_whoever_waits_hears_that_the_stack_has_failed(caplog: pytest.LogCapture
         sock.bind(("", 53))
         waiting = pool.submit(sock.recv, 100)
         time.sleep(0.1)
-        fail(stack, b"a test's own assertion")
+        fail(stack, "a test's own assertion")
         stack.call_later(0, lambda: None)
         with pytest.raises(lwipy.StackError, match="a test's own assertion"):
             waiting.result(20)
