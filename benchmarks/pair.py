@@ -66,13 +66,13 @@ def transfer(pair: Pair, total: int) -> Result:
                 sent += pair.client.send(data)
         except BlockingIOError:
             pass
-        pair.client_stack.poll()
         pair.server_stack.poll()
         try:
             while True:
                 received += pair.server.recv_into(buffer)
         except BlockingIOError:
             pass
+        pair.client_stack.poll()  # the acknowledgements, last: the next sends find room
     seconds = time.process_time() - started
     after = pair.nic.counters
     frames = after.rx_frames + after.tx_frames - before.rx_frames - before.tx_frames

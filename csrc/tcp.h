@@ -14,6 +14,11 @@ int lwipy_tcp_backlog_full(const void *listener);    /* `listener` is a listenin
 void lwipy_tcp_recover_later(const struct tcp_pcb *pcb);
 void lwipy_tcp_recover(void);                        /* behind every frame: what the hook put off */
 
+/* A batch of frames is acknowledged once for every ACKS_EACH data segments of a connection and once at its end. */
+void lwipy_tcp_batch_begin(void);
+void lwipy_tcp_batch_end(void);
+void lwipy_tcp_batch_segment(struct tcp_pcb *pcb);   /* in the hook, for a segment with data */
+
 /* What socket.c asks of a TCP endpoint. */
 struct ip_pcb;
 void *lwipy_tcp_new(int family);

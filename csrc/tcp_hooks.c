@@ -183,6 +183,9 @@ lwipy_tcp_in(struct tcp_pcb *pcb, struct tcp_hdr *header, u16_t opt_length, u16_
     if (pcb->state >= ESTABLISHED) {
       lwipy_limit_in_flight(pcb, ip_current_input_netif());
     }
+    if (pcb->state == ESTABLISHED && p->tot_len > 0) {
+      lwipy_tcp_batch_segment(pcb);
+    }
     if (pcb->state >= ESTABLISHED && opt2 == NULL && lwipy_scoreboard(pcb, header, opt1_length)) {
       lwipy_tcp_recover_later(pcb);
     }

@@ -12,6 +12,7 @@
  */
 #include "netif.h"
 #include "loop.h"
+#include "tcp.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -58,10 +59,12 @@ lwipy_wire_receive(struct lwipy_nic *nic)
   wire->queue[side] = *reading;
   *reading = swap;
   lwipy_mutex_unlock(&wire->mutex);
+  lwipy_tcp_batch_begin();
   while ((frame = lwipy_fifo_peek(reading, spare, &length)) != NULL) {
     lwipy_nic_input(nic, frame, length);
     lwipy_fifo_drop(reading, length);
   }
+  lwipy_tcp_batch_end();
 }
 
 void
