@@ -182,6 +182,7 @@ lwipy_arena_free(void *memory)
   LWIP_ASSERT("arena: freed twice, or never allocated", block->mark == MARK_USED);
   block->mark = MARK_FREE;
   used -= size_of(block->class);
+  UNPOISON(block + 1, sizeof(block));    /* the link may be longer than what was asked for */
   memcpy(block + 1, &free_list[block->class], sizeof(block));
   free_list[block->class] = block;
   POISON(block + 1, size_of(block->class) - sizeof(*block));
