@@ -5,7 +5,8 @@ import lwipy
 with lwipy.Stack() as server, lwipy.Stack() as client:
     lwipy.wire(server.add_interface(ipv4="10.0.0.1/24"), client.add_interface(ipv4="10.0.0.2/24"))
     listener = server.create_server(("10.0.0.1", 80))
-    with client.create_connection(("10.0.0.1", 80)) as one:
+    with listener, client.create_connection(("10.0.0.1", 80)) as one:
         other, address = listener.accept()
-        other.sendall(b"hello from a network no kernel sees")
-        print(one.recv(100), "from", one.getpeername())
+        with other:
+            other.sendall(b"hello from a network no kernel sees")
+            print(one.recv(100), "from", one.getpeername())

@@ -91,6 +91,7 @@ def serve_sums(stack: lwipy.Stack, address: str) -> threading.Thread:
             digest.update(part)
         connection.sendall(digest.digest())
         connection.close()
+        server.close()
 
     thread = threading.Thread(target=serve)
     thread.start()
