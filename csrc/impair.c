@@ -6,9 +6,9 @@
  *   lost? - repeated? - each copy: corrupted? - overtaken? - waits for the line (rate, queue) - travels (delay, jitter)
  *
  * A line that is not slow and a way that takes no time let a frame through at once; everything else is kept in the
- * lane's queue, whose dues never decrease: jitter and a changed delay move frames in time, never past each other. A
- * frame that is to be overtaken stands aside until one to three later frames have gone, or until nothing has come for
- * ASIDE_LONGEST; `reorder` is the only thing that changes the order.
+ * lane's queue and leaves it from the front alone: jitter and a changed delay move frames in time, never past each
+ * other. A frame that is to be overtaken stands aside until one to three later frames have come, or for ASIDE_LONGEST;
+ * `reorder` is the only thing that changes the order.
  *
  * Invariants:
  * 1. frames + duplicated = lost + queue_full + passed + (kept now). Every frame is counted on its way in and out.
@@ -110,7 +110,7 @@ time_due(struct lane *lane, int64_t sent)
   if (lane->set.jitter > 0) {
     due += (int64_t)(draw(lane) % (u64_t)(lane->set.jitter + 1));
   }
-  return lane->queue.last != NULL ? LWIP_MAX(due, lane->queue.last->due) : due;
+  return due;
 }
 
 /* `p` goes on its way; `kept` is the same frame when there is a copy already, else NULL. */

@@ -223,15 +223,15 @@ def test_tcp_across_the_switch_between_threads() -> None:
     with lwipy.Stack() as a, lwipy.Stack() as b:
         a.add_interface(switch.port(), ipv4="10.0.0.1/24")
         b.add_interface(switch.port(), ipv4="10.0.0.2/24")
-        server = b.create_server(("10.0.0.2", 80))
-        client = a.create_connection(("10.0.0.2", 80))
-        sending = threading.Thread(target=client.sendall, args=(data,))
-        sending.start()
-        accepted, _ = server.accept()
-        arrived = bytearray()
-        while len(arrived) < len(data):
-            arrived += accepted.recv(65536)
-        sending.join()
+        with b.create_server(("10.0.0.2", 80)) as server, a.create_connection(("10.0.0.2", 80)) as client:
+            sending = threading.Thread(target=client.sendall, args=(data,))
+            sending.start()
+            accepted, _ = server.accept()
+            arrived = bytearray()
+            with accepted:
+                while len(arrived) < len(data):
+                    arrived += accepted.recv(65536)
+            sending.join()
         assert arrived == data
 
 

@@ -86,12 +86,11 @@ def serve_sums(stack: lwipy.Stack, address: str) -> threading.Thread:
 
     def serve() -> None:
         connection, _ = server.accept()
-        digest = hashlib.sha256()
-        while part := connection.recv(65536):
-            digest.update(part)
-        connection.sendall(digest.digest())
-        connection.close()
-        server.close()
+        with server, connection:
+            digest = hashlib.sha256()
+            while part := connection.recv(65536):
+                digest.update(part)
+            connection.sendall(digest.digest())
 
     thread = threading.Thread(target=serve)
     thread.start()
@@ -100,14 +99,13 @@ def serve_sums(stack: lwipy.Stack, address: str) -> threading.Thread:
 
 def send_and_check(stack: lwipy.Stack, address: str, size: int = 500_000) -> None:
     data = os.urandom(size)
-    connection = stack.create_connection((address, 80), timeout=30)
-    connection.sendall(data)
-    connection.shutdown(socket.SHUT_WR)
-    answer = b""
-    while part := connection.recv(100):
-        answer += part
+    with stack.create_connection((address, 80), timeout=30) as connection:
+        connection.sendall(data)
+        connection.shutdown(socket.SHUT_WR)
+        answer = b""
+        while part := connection.recv(100):
+            answer += part
     assert answer == hashlib.sha256(data).digest()
-    connection.close()
 
 
 # -- Frames ------------------------------------------------------------------------------------------------------
