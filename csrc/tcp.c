@@ -409,6 +409,7 @@ int
 lwipy_tcp_connect(struct lwipy_end *end, const ip_addr_t *ip, u16_t port)
 {
   struct lwipy_tcp *tcp = (struct lwipy_tcp *)end;
+  struct netif *netif;
   int result;
   if (tcp->error) {
     return take_error(tcp);
@@ -431,6 +432,10 @@ lwipy_tcp_connect(struct lwipy_end *end, const ip_addr_t *ip, u16_t port)
   }
   if (!IP_ADDR_PCB_VERSION_MATCH(tcp->pcb, ip)) {
     return LWIPY_EARG;             /* bound to the other family */
+  }
+  netif = ip_route(&tcp->pcb->local_ip, ip);
+  if (ip_addr_ismulticast(ip) || (netif != NULL && ip_addr_isbroadcast(ip, netif))) {
+    return LWIPY_EUNREACH;         /* lwIP would shake hands with everybody */
   }
   use_window(tcp);
   result = tcp_connect(tcp->pcb, ip, port, on_connected);

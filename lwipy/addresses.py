@@ -21,7 +21,7 @@ def parse_mac(text: str | bytes) -> bytes:
         mac = bytes(text)
     else:
         try:
-            mac = bytes(int(part, 16) for part in text.replace("-", ":").split(":"))
+            mac = bytes(int(part, 16) for part in str(text).replace("-", ":").split(":"))
         except ValueError:
             mac = b""
     if len(mac) != 6:
@@ -48,8 +48,10 @@ def parse_port(port: object) -> int:
 
 def parse_ip(text: str | IPAddress) -> IPAddress:
     """A numeric address; IPv6 may carry a scope, ``fe80::1%2`` or ``fe80::1%name``."""
+    if isinstance(text, ipaddress.IPv4Address | ipaddress.IPv6Address):
+        return text
     try:
-        return ipaddress.ip_address(text)
+        return ipaddress.ip_address(str(text))
     except ValueError:
         raise ValueError(f"{text!r} is not an IP address: expected numbers such as '10.0.0.1' or 'fd00::1'") from None
 
@@ -58,15 +60,30 @@ def parse_interface(text: str | IPInterface, version: int) -> IPInterface:
     """An address with its prefix, ``"10.0.0.1/24"``; without prefix it is /32 or /128."""
     interface: IPInterface | None
     try:
-        interface = ipaddress.ip_interface(text)
+        interface = ipaddress.ip_interface(text if isinstance(text, IPInterface) else str(text))
     except ValueError:
         interface = None
     if interface is None or interface.version != version:
         example = "10.0.0.1/24" if version == 4 else "fd00::1/64"
         raise ValueError(f"{text!r} is not an IPv{version} address with prefix: expected one such as {example!r}")
-    if interface.ip.is_multicast:
-        raise ValueError(f"{text!r} is a multicast address: an interface needs a unicast one")
+    kind = _not_a_hosts(interface)
+    if kind:
+        raise ValueError(f"{text!r} is {kind} address: an interface needs one of its own")
     return interface
+
+
+def _not_a_hosts(interface: IPInterface) -> str:
+    """What the address is instead of one that a host can have; "" if it is one."""
+    ip, network = interface.ip, interface.network
+    if ip.is_multicast:
+        return "a multicast"
+    if ip.is_loopback:
+        return "a loopback"
+    if ip.is_unspecified:
+        return "the unspecified"
+    if ip.version == 4 and (ip.packed == b"\xff" * 4 or (ip == network.broadcast_address and network.prefixlen < 31)):
+        return "a broadcast"
+    return ""
 
 
 def pack(ip: IPAddress | None, port: int = 0, scopes: Mapping[str, int] | None = None, scope: int = 0) -> Any:

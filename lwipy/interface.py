@@ -52,6 +52,8 @@ class Counters:
 
 
 def check_mtu(mtu: int) -> int:
+    if not isinstance(mtu, int):
+        raise TypeError(f"MTU must be an int, not {mtu!r}")
     if not LEAST_MTU <= mtu <= GREATEST_MTU:
         raise ValueError(f"MTU {mtu} is out of range: expected {LEAST_MTU} to {GREATEST_MTU} bytes")
     return mtu
@@ -119,7 +121,7 @@ class Interface(Staged):
 
     def receive_many(self, frames: Iterable[Buffer]) -> None:
         """A batch of frames from the wire, in one call of the core."""
-        packed = b"".join(part for frame in frames for part in (struct.pack("=I", len(frame)), frame))
+        packed = b"".join(part for frame in frames for part in (struct.pack("=I", memoryview(frame).nbytes), frame))
         self._stack._sync()
         result = lib.lwipy_netif_receive_packed(self._stack._core, self.number, packed, len(packed))
         self._stack._after()
@@ -281,7 +283,8 @@ class Interface(Staged):
         """Asks for a lease (lwIP's DHCP client) and renews it; see :attr:`has_lease`."""
         if not hostname.isascii() or len(hostname) > 63 or "\0" in hostname:
             raise ValueError(f"{hostname!r} is not a host name: expected at most 63 ASCII characters")
-        self._check(lib.lwipy_netif_dhcp_start(self._stack._core, self.number, hostname.encode()))
+        result = lib.lwipy_netif_dhcp_start(self._stack._core, self.number, hostname.encode())
+        self._check(result, f"DHCP on {self.name}")
         self._stack._after()
 
     def stop_dhcp(self) -> None:
@@ -363,6 +366,11 @@ def wire(a: Interface, b: Interface) -> None:
 
     Undone by removing either. ValueError when they cannot be joined: the same interface, or L2 with L3.
     """
+    for end in (a, b):
+        if not isinstance(end, Interface):
+            raise TypeError(f"cannot wire {end!r}: expected an Interface")
+        if end.number == 0:
+            raise OSError(errno.ENODEV, f"interface {end.name} was removed")
     if a is b:
         raise ValueError(f"cannot wire {a.name} to itself")
     if a.layer != b.layer:

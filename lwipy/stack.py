@@ -21,6 +21,7 @@ import errno
 import heapq
 import importlib
 import itertools
+import math
 import secrets
 import socket
 import threading
@@ -272,7 +273,11 @@ class Stack:
             lib.lwipy_set_time(self._core, int(self._clock() * 1e6))
 
     def call_later(self, delay: float, callback: Callable[[], None]) -> Timer:
-        """Runs `callback` from poll() once `delay` seconds have passed."""
+        """Runs `callback` from poll() once `delay` seconds have passed. ValueError unless that is a time."""
+        if not math.isfinite(delay):
+            raise ValueError(f"a timer cannot wait {delay} seconds")
+        if self.closed:
+            raise StackClosedError
         timer = Timer(self.time() + delay, callback)
         with self._timer_lock:
             heapq.heappush(self._timers, (timer.when, next(self._timer_order), timer))
@@ -418,6 +423,8 @@ class Stack:
         text with prefix ("10.0.0.1/24", "fd00::1/64", a list for several IPv6), `gateway` one address or one of each
         family. Without `mac` a random one is taken. ValueError names the value that is wrong.
         """
+        if link is not None and not hasattr(link, "attach"):
+            raise TypeError(f"{link!r} is not a link: expected a lwipy.links.Link")
         if link is not None and link.layer is not None:
             layer = link.layer
         if layer not in (2, 3):
@@ -426,6 +433,10 @@ class Stack:
             raise OSError(errno.ENOBUFS, f"a stack has at most {MOST_INTERFACES} interfaces")
         if name is None:
             name = next(f"nic{i}" for i in itertools.count() if f"nic{i}" not in self._scopes)
+        if not isinstance(name, str):
+            raise TypeError(f"an interface's name must be a str, not {name!r}")
+        if layer == 3 and mac is not None:
+            raise ValueError(f"MAC address {mac!r} for an interface of layer 3: it has none")
         if name in self._scopes:
             raise ValueError(f"{name!r} is the name of another interface of this stack")
         if not name or "%" in name or name.isdecimal():
@@ -471,7 +482,9 @@ class Stack:
         return UdpEndpoint(self, check_family(family))
 
     def raw(self, protocol: int, family: int = 4) -> RawEndpoint:
-        """An endpoint for one IP protocol, such as 1 (ICMP) or 58 (ICMPv6)."""
+        """An endpoint for one IP protocol, such as 1 (ICMP) or 58 (ICMPv6). ValueError unless 0 to 255."""
+        if not 0 <= protocol <= 255:
+            raise ValueError(f"protocol {protocol} is out of range: expected 0 to 255")
         return RawEndpoint(self, check_family(family), protocol)
 
     # -- Names -------------------------------------------------------------------------------------
@@ -602,7 +615,7 @@ def _blocking() -> ModuleType:
 
 def check_family(family: int) -> int:
     if family not in (0, 4, 6):
-        raise ValueError(f"family {family} is unknown: expected 4, 6, or 0 for both")
+        raise ValueError(f"family {family!r} is unknown: expected 4, 6, or 0 for both")
     return int(family)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import random
 import socket
 import struct
-from collections.abc import Callable
 from typing import Any
 
 from scapy.layers.inet import ICMP, IP, TCP, UDP
@@ -204,17 +203,15 @@ class Peer:
         return b"".join(chunks[seq] for seq in sorted(chunks))
 
 
-def serve(
-    target: Target, family: int = 4, port: int = 80, **options: int
-) -> tuple[TcpEndpoint, Callable[[], TcpEndpoint]]:
-    """A listener of the target, and what accepts its next connection. Options by their names in lower case."""
+def serve(target: Target, family: int = 4, port: int = 80, **options: int) -> TcpEndpoint:
+    """A listener of the target; options by their names in lower case."""
     listener = target.stack.tcp(family)
     for name, value in options.items():
         listener.set_option(lwipy.Option[name.upper()], value)
     listener.bind((TARGET[family], port))
     listener.listen()
     target.listeners.append(listener)
-    return listener, listener.accept
+    return listener
 
 
 __all__ = [

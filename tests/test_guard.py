@@ -15,7 +15,6 @@ from attacker import (
     ATTACKER,
     ATTACKER_MAC,
     ICMP,
-    IP,
     TARGET,
     TARGET_MAC,
     TCP,
@@ -349,7 +348,7 @@ def test_nobody_outside_is_one_of_us(target: Target, source: str) -> None:
     target.inject(ip(family, src=source) / UDP(sport=7, dport=7) / Raw(b"trust me"))
     with pytest.raises(BlockingIOError):
         udp.receive()
-    listener, _ = serve(target, family)
+    listener = serve(target, family)
     target.inject(ip(family, src=source) / TCP(sport=80, dport=80, flags="S"))
     assert target.answers(TCP) == []
     assert target.statistics().guard_source == 2
@@ -420,7 +419,7 @@ def with_options(options: bytes, flags: int = 2, **fields: object) -> Packet:
 )  # fmt: skip
 def test_tcp_options_are_whole_and_of_their_size(target: Target, options: bytes) -> None:
     """lwIP reads the length, and what it promises, beyond the end of the options."""
-    listener, _ = serve(target)
+    listener = serve(target)
     if options in (b"\2\4\5", b"\3\4\1\1"):
         options = options.ljust(4, b"\1")[:3] + b"\2" if options == b"\3\4\1\1" else options[:3]
     packet = with_options(options)
@@ -447,9 +446,9 @@ def test_sound_tcp_options_pass(target: Target, options: bytes) -> None:
 @pytest.mark.parametrize("options", [b"\2\4\0\1", b"\3\3\x0e\1", b"\4\2\1\1"], ids=["mss", "scale", "sack"])
 def test_options_of_the_handshake_come_with_it_only(target: Target, options: bytes) -> None:
     """In mid connection lwIP takes a new MSS; its sender then asserts."""
-    _, accept = serve(target)
+    listener = serve(target)
     peer = Peer(target).connect(options=[("MSS", 1460)])
-    server = accept()
+    server = listener.accept()
     mss = server.info.mss
     server.send(bytes(1000))
     target.inject(with_options(options, 16, seq=peer.seq, ack=peer.ack))
@@ -496,9 +495,9 @@ def test_a_second_answer_in_the_handshake_sets_nothing(target: Target) -> None:
 
 @pytest.mark.parametrize("flags", ["", "F", "P", "U", "FPU", "SF", "SFA"])
 def test_flags_that_say_nothing_or_contradict_themselves(target: Target, flags: str) -> None:
-    _, accept = serve(target)
+    listener = serve(target)
     peer = Peer(target).connect()
-    server = accept()
+    server = listener.accept()
     peer.send(flags, b"data")
     with pytest.raises(BlockingIOError):
         server.recv(100)
@@ -508,9 +507,9 @@ def test_flags_that_say_nothing_or_contradict_themselves(target: Target, flags: 
 
 def test_data_out_of_order_stays_within_the_window(target: Target) -> None:
     """lwIP queues it untrimmed, and asserts when the gap has been filled and it does not fit."""
-    _, accept = serve(target, rcvbuf=4096)
+    listener = serve(target, rcvbuf=4096)
     peer = Peer(target).connect()
-    server = accept()
+    server = listener.accept()
     (answer,) = peer.send("A", bytes(1460), seq=peer.seq + 4000)
     assert (answer.flags, answer.ack) == ("A", peer.seq)
     for at in range(0, 4000, 1000):
@@ -522,9 +521,9 @@ def test_data_out_of_order_stays_within_the_window(target: Target) -> None:
 
 def test_data_beyond_the_end_of_the_stream_is_not_taken(target: Target) -> None:
     """lwIP gives the FIN to whatever covers it, which then is a byte longer than the window."""
-    _, accept = serve(target, rcvbuf=4096)
+    listener = serve(target, rcvbuf=4096)
     peer = Peer(target).connect()
-    server = accept()
+    server = listener.accept()
     peer.send("FA", seq=peer.seq + 3500)
     for at in range(0, 3000, 1000):
         peer.send("A", b"y" * 1000, seq=peer.seq + at)
@@ -538,9 +537,9 @@ def test_data_beyond_the_end_of_the_stream_is_not_taken(target: Target) -> None:
 @pytest.mark.parametrize("first", [0, 1])
 def test_a_window_closed_from_the_start_and_then_small(target: Target, first: int) -> None:
     """lwIP makes segments of the full size while it knows of no window, and asserts that it would do so again."""
-    _, accept = serve(target)
+    listener = serve(target)
     peer = Peer(target).connect(window=first)
-    server = accept()
+    server = listener.accept()
     assert server.send(b"a" * 1000) == 1000
     peer.send("A", window=100)
     assert server.send(b"b" * 1000) == 1000
@@ -557,9 +556,9 @@ def test_a_window_closed_from_the_start_and_then_small(target: Target, first: in
 
 def test_the_byte_of_a_window_probe_may_be_the_last_there_was(target: Target) -> None:
     """lwIP asserts that something is left to probe with."""
-    _, accept = serve(target)
+    listener = serve(target)
     peer = Peer(target).connect(window=0)
-    server = accept()
+    server = listener.accept()
     server.send(b"a")
     target.time.run(limit=1)
     assert peer.received() == b"a"
@@ -574,9 +573,9 @@ def test_the_byte_of_a_window_probe_may_be_the_last_there_was(target: Target) ->
 
 def test_a_retransmission_timeout_does_not_grow_for_ever(target: Target) -> None:
     """What was sent to a peer that is gone is given up, and its memory with it."""
-    _, accept = serve(target)
+    listener = serve(target)
     peer = Peer(target).connect()
-    server = accept()
+    server = listener.accept()
     server.send(bytes(1000))
     target.time.run(limit=40)  # a round trip of 40 seconds
     peer.send("A", ack=peer.ack + 1000)
@@ -585,6 +584,3 @@ def test_a_retransmission_timeout_does_not_grow_for_ever(target: Target) -> None
     server.close()
     target.time.run(limit=1800)
     target.assert_unharmed()
-
-
-__all__ = ["IP"]

@@ -134,7 +134,7 @@ def test_a_time_to_live_of_zero_is_still_ours(target: Target, family: int) -> No
 
 @pytest.mark.parametrize("source", ["255.255.255.255", "224.0.0.1", "10.0.0.255", "0.0.0.0"])
 def test_ipv4_sources_nobody_can_have(target: Target, source: str) -> None:
-    listener, _ = serve(target)
+    listener = serve(target)
     target.inject(ip(4, src=source) / TCP(sport=9, dport=80, flags="S"), ip(4, src=source) / ICMP())
     target.inject(ip(4, src=source) / UDP(sport=9, dport=99))
     assert target.answers(ICMP) == [] or source == "0.0.0.0"
@@ -144,7 +144,7 @@ def test_ipv4_sources_nobody_can_have(target: Target, source: str) -> None:
 
 @pytest.mark.parametrize("source", ["ff02::1", "::", "::ffff:10.0.0.66", "ff0e::9"])
 def test_ipv6_sources_nobody_can_have(target: Target, source: str) -> None:
-    listener, _ = serve(target, 6)
+    listener = serve(target, 6)
     target.inject(ip(6, src=source) / TCP(sport=9, dport=80, flags="S"), ip(6, src=source) / ICMPv6EchoRequest())
     assert target.answers(IPv6) == []
     listener.close()
@@ -334,7 +334,7 @@ def test_large_datagrams_both_ways(target: Target, family: int, size: int) -> No
 
 
 def test_errors_that_quote_garbage(target: Target) -> None:
-    listener, accept = serve(target)
+    listener = serve(target)
     draw = random.Random(4)
     for code in range(16):
         for kind in (3, 4, 5, 11, 12):
@@ -350,11 +350,11 @@ def test_errors_that_quote_garbage(target: Target) -> None:
 
 def test_errors_about_a_connection_do_not_end_it(target: Target) -> None:
     """A reset of it would be as easy to forge, but must be in the window (RFC 5927)."""
-    listener, accept = serve(target)
+    listener = serve(target)
     client = target.friend.tcp()
     client.connect((TARGET[4], 80))
     target.time.run(lambda: listener.info.queued)
-    server = accept()
+    server = listener.accept()
     port = client.address[1]
     quoted = IP(src=TARGET[4], dst="10.0.0.2") / TCP(sport=80, dport=port)
     for code in range(16):

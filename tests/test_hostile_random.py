@@ -13,8 +13,6 @@ from attacker import (
     ATTACKER,
     ATTACKER_MAC,
     ICMP,
-    IP,
-    SETTLED,
     TARGET,
     TARGET_MAC,
     TCP,
@@ -57,7 +55,6 @@ from scapy.layers.inet6 import (
 )
 from scapy.layers.l2 import ARP, Dot1Q
 
-import lwipy
 from lwipy.endpoints import Lookup
 
 BATCH = 2000
@@ -240,6 +237,3 @@ def test_random_bytes_in_tens_of_thousands(target: Target) -> None:
         target.nic.receive_many(frames)
     assert target.nic.counters.rx_malformed > 10_000
     target.assert_unharmed()
-
-
-__all__ = ["IP", "SETTLED", "IPv6", "lwipy"]

@@ -4,10 +4,10 @@ test_hostile_tcp_random.py."""
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
-from attacker import ATTACKER, ICMP, TARGET, TCP, IPv6, Packet, Peer, Raw, Target, VirtualTime, ip, quick_segment, serve
+from attacker import ATTACKER, TARGET, TCP, Packet, Peer, Raw, Target, VirtualTime, ip, quick_segment, serve
 from scapy.layers.inet6 import IPv6ExtHdrFragment
 
 from lwipy import Event, Option, TcpEndpoint, TcpState
@@ -85,8 +85,8 @@ class States:
 
 @pytest.mark.parametrize("state", [name for name in vars(States) if not name.startswith("_")])
 def test_every_combination_of_flags_in_every_state(target: Target, state: str) -> None:
-    listener, accept = serve(target)
-    target.accept = accept  # type: ignore[attr-defined]
+    listener = serve(target)
+    target.accept = listener.accept  # type: ignore[attr-defined]
     port = 41000
     for flags in FLAGS:
         for data, shift in ((b"", 0), (b"data", -1), (b"data", 1)):
@@ -100,7 +100,7 @@ def test_every_combination_of_flags_in_every_state(target: Target, state: str) -
                 states.end.abort()
             while True:
                 try:
-                    accept().abort()
+                    listener.accept().abort()
                 except BlockingIOError:
                     break
     target.assert_unharmed()
@@ -110,9 +110,9 @@ def test_every_combination_of_flags_in_every_state(target: Target, state: str) -
 
 
 def test_every_kind_of_option_with_every_length(target: Target) -> None:
-    listener, accept = serve(target)
+    listener = serve(target)
     peer = Peer(target).connect()
-    server = accept()
+    server = listener.accept()
     for kind in (*range(9), 14, 19, 30, 34, 69, 128, 254, 255):
         for length in range(41):
             options = (bytes([kind, length]) + bytes(40))[: max(2, min(40, length))]
@@ -130,7 +130,7 @@ def test_every_kind_of_option_with_every_length(target: Target) -> None:
 
 @pytest.mark.parametrize("offset", range(16))
 def test_header_lengths_that_lie(target: Target, offset: int) -> None:
-    listener, _ = serve(target)
+    serve(target)
     for size in (0, 1, 3, 4, 8, 39, 40, 41):
         target.inject(ip(4) / TCP(sport=42000 + size, dport=80, flags="S", dataofs=offset) / Raw(b"\1" * size))
     assert all(answer[TCP].flags == "SA" for answer in target.answers(TCP))
@@ -141,7 +141,7 @@ def test_header_lengths_that_lie(target: Target, offset: int) -> None:
 @pytest.mark.parametrize("split", [8, 16, 24, 32, 40, 48, 56])
 def test_options_split_by_fragments(target: Target, family: int, split: int) -> None:
     """They lie in two buffers then, or in three, which lwIP does not read; the header itself must be in one."""
-    listener, _ = serve(target, family)
+    serve(target, family)
     options = [("MSS", 1000), ("SAckOK", b""), ("WScale", 3), ("NOP", None), ("Timestamp", (1, 2)), ("NOP", None)]
     segment = TCP(sport=40000, dport=80, flags="S", seq=5, options=options + [("NOP", None)] * 11)
     whole = bytes(ip(family) / segment)[{4: 20, 6: 40}[family] :]
@@ -164,9 +164,9 @@ def test_options_split_by_fragments(target: Target, family: int, split: int) -> 
 
 @pytest.mark.parametrize("mss", [0, 1, 63, 64, 65, 536, 1460, 1461, 65535])
 def test_any_mss(target: Target, mss: int) -> None:
-    listener, accept = serve(target)
+    listener = serve(target)
     peer = Peer(target).connect(options=[("MSS", mss)])
-    server = accept()
+    server = listener.accept()
     assert 64 <= server.info.mss <= 1460
     content = random.Random(mss).randbytes(20_000)
     assert server.send(content) == len(content)
@@ -185,9 +185,9 @@ def test_any_mss(target: Target, mss: int) -> None:
 
 @pytest.mark.parametrize("scale", [0, 1, 7, 14, 15, 255])
 def test_any_window_scale(target: Target, scale: int) -> None:
-    listener, accept = serve(target)
+    listener = serve(target)
     Peer(target).connect(options=[("WScale", scale)], window=65535)
-    server = accept()
+    server = listener.accept()
     assert server.info.send_window in (65535 << min(scale, 14), 65535)
     server.abort()
     target.assert_unharmed()
@@ -198,9 +198,9 @@ def test_any_window_scale(target: Target, scale: int) -> None:
 
 def test_a_window_closed_for_ever_is_given_up(target: Target) -> None:
     """When nobody answers the probes; as long as someone does, it is a slow reader (RFC 9293 3.8.6.1)."""
-    listener, accept = serve(target)
+    listener = serve(target)
     peer = Peer(target).connect(window=0)
-    server = accept()
+    server = listener.accept()
     events: list[Event] = []
     server.on_event = events.append
     server.send(b"never read")
@@ -213,9 +213,9 @@ def test_a_window_closed_for_ever_is_given_up(target: Target) -> None:
 
 
 def test_a_slow_reader_is_waited_for(target: Target) -> None:
-    listener, accept = serve(target)
+    listener = serve(target)
     peer = Peer(target).connect(window=0)
-    server = accept()
+    server = listener.accept()
     server.send(b"patience")
     for _ in range(40):
         target.time.run(limit=30)
@@ -229,9 +229,9 @@ def test_a_slow_reader_is_waited_for(target: Target) -> None:
 
 @pytest.mark.parametrize("window", [1, 2, 3, 7, 63])
 def test_windows_smaller_than_a_segment(target: Target, window: int) -> None:
-    listener, accept = serve(target)
+    listener = serve(target)
     peer = Peer(target).connect(window=window)
-    server = accept()
+    server = listener.accept()
     content = bytes(range(100))
     server.send(content)
     server.shutdown(write=True)
@@ -255,9 +255,9 @@ def test_windows_smaller_than_a_segment(target: Target, window: int) -> None:
 
 
 def test_a_window_taken_back(target: Target) -> None:
-    listener, accept = serve(target)
+    listener = serve(target)
     peer = Peer(target).connect(window=20_000)
-    server = accept()
+    server = listener.accept()
     server.send(bytes(40_000))
     peer.send("A", window=10)
     peer.send("A", window=0)
@@ -270,9 +270,9 @@ def test_a_window_taken_back(target: Target) -> None:
 
 
 def test_data_beyond_the_window_is_not_taken(target: Target) -> None:
-    listener, accept = serve(target, rcvbuf=4096)
+    listener = serve(target, rcvbuf=4096)
     peer = Peer(target).connect()
-    server = accept()
+    server = listener.accept()
     for at in range(0, 20_000, 1000):
         peer.send("A", bytes([at // 1000]) * 1000, seq=peer.seq + at)
     assert server.info.queued == 4096
@@ -285,9 +285,9 @@ def test_data_beyond_the_window_is_not_taken(target: Target) -> None:
 
 def test_single_bytes_cost_no_more_than_they_hold(target: Target) -> None:
     """In order they are collected, out of order their number is bounded."""
-    listener, accept = serve(target)
+    listener = serve(target)
     peer = Peer(target).connect(options=[("WScale", 7)])
-    server = accept()
+    server = listener.accept()
     before = target.statistics().memory_used
     target.nic.checksums = False
 
@@ -309,9 +309,9 @@ def test_single_bytes_cost_no_more_than_they_hold(target: Target) -> None:
 
 
 def test_acknowledgements_of_what_was_never_sent(target: Target) -> None:
-    listener, accept = serve(target)
+    listener = serve(target)
     peer = Peer(target).connect()
-    server = accept()
+    server = listener.accept()
     server.send(b"sent")
     for ahead in (5, 100, 65536, 1 << 20, 1 << 30, (1 << 31) - 1, 1 << 31, (1 << 32) - 1):
         peer.send("A", ack=peer.ack + ahead)
@@ -325,7 +325,7 @@ def test_acknowledgements_of_what_was_never_sent(target: Target) -> None:
 @pytest.mark.parametrize("before", [1, 700, 1460, 5000, 70_000])
 def test_sequence_numbers_wrap_around(target: Target, before: int) -> None:
     """Ours on the way in; theirs on the way out, by the time at which their initial number is near the end."""
-    listener, accept = serve(target)
+    listener = serve(target)
     probe = Peer(target, own_port=44000)
     (answer,) = probe.send("S", ack=0)
     probe.send("R", seq=probe.seq + 1)
@@ -336,7 +336,7 @@ def test_sequence_numbers_wrap_around(target: Target, before: int) -> None:
     assert (1 << 32) - answer.seq <= before + 2000
     peer.seq, peer.ack = (peer.seq + 1) % (1 << 32), answer.seq + 1
     peer.send("A")
-    server = accept()
+    server = listener.accept()
     there, back = bytearray(), bytearray()
     content = random.Random(before).randbytes(100_000)
     for at in range(0, len(content), 1000):
@@ -360,9 +360,9 @@ def test_sequence_numbers_wrap_around(target: Target, before: int) -> None:
 
 def test_a_reset_must_be_exact(target: Target) -> None:
     """RFC 5961 3.2: one in the window is asked for again, one outside is not heard."""
-    listener, accept = serve(target)
+    listener = serve(target)
     peer = Peer(target).connect()
-    server = accept()
+    server = listener.accept()
     for ahead in (1, 100, 60_000):
         (challenge,) = peer.send("R", seq=peer.seq + ahead)
         assert (challenge.flags, challenge.ack) == ("A", peer.seq)
@@ -378,9 +378,9 @@ def test_a_reset_must_be_exact(target: Target) -> None:
 @pytest.mark.parametrize("ahead", [-1000, -1, 0, 1, 1000, 1 << 31])
 def test_a_syn_in_mid_connection_is_challenged(target: Target, ahead: int) -> None:
     """RFC 5961 4.2"""
-    listener, accept = serve(target)
+    listener = serve(target)
     peer = Peer(target).connect()
-    server = accept()
+    server = listener.accept()
     (challenge,) = peer.send("S", seq=peer.seq + ahead)
     assert (challenge.flags, challenge.ack) == ("A", peer.seq)
     peer.send("A", b"still here")
@@ -388,9 +388,9 @@ def test_a_syn_in_mid_connection_is_challenged(target: Target, ahead: int) -> No
 
 
 def test_urgent_data_is_data(target: Target) -> None:
-    listener, accept = serve(target)
+    listener = serve(target)
     peer = Peer(target).connect()
-    server = accept()
+    server = listener.accept()
     for pointer in (0, 1, 4, 5, 65535):
         peer.send("AU", b"data", urgptr=pointer)
         peer.seq += 4
@@ -401,11 +401,11 @@ def test_urgent_data_is_data(target: Target) -> None:
 
 
 def test_a_syn_flood_is_bounded_and_disturbs_nobody(target: Target) -> None:
-    listener, accept = serve(target)
+    listener = serve(target)
     client = target.friend.tcp()
     client.connect((TARGET[4], 80))
     target.time.run(lambda: listener.info.queued)
-    server = accept()
+    server = listener.accept()
     target.nic.checksums = target.friend_nic.checksums = False
     for round_ in range(10):
         ports = range(1024 + round_ * 2000, 3024 + round_ * 2000)
@@ -440,7 +440,7 @@ def test_connections_nobody_accepts_are_bounded(target: Target) -> None:
 
 def test_connections_that_end_before_they_are_accepted(target: Target) -> None:
     """By a reset, by a FIN, with data and without."""
-    listener, accept = serve(target)
+    listener = serve(target)
     for n, (flags, data) in enumerate([("R", b""), ("FA", b""), ("FA", b"data"), ("A", b"data"), ("A", b"")]):
         peer = Peer(target, own_port=50_000 + n).connect()
         peer.send(flags, data)
@@ -448,7 +448,7 @@ def test_connections_that_end_before_they_are_accepted(target: Target) -> None:
             peer.send("R", seq=peer.seq + len(data))
     events: list[list[Event]] = []
     for _ in range(5):
-        server = accept()
+        server = listener.accept()
         seen: list[Event] = []
         server.on_event = seen.append
         target.stack.poll()
@@ -471,11 +471,11 @@ def test_connections_that_end_before_they_are_accepted(target: Target) -> None:
 
 
 def test_a_peer_that_is_gone_costs_until_it_is_given_up(target: Target) -> None:
-    listener, accept = serve(target)
+    listener = serve(target)
     servers = []
     for n in range(50):
         Peer(target, own_port=50_000 + n).connect()
-        server = accept()
+        server = listener.accept()
         server.send(bytes(200_000))
         servers.append(server)
     held = target.statistics().memory_used
@@ -491,9 +491,9 @@ def test_a_peer_that_is_gone_costs_until_it_is_given_up(target: Target) -> None:
 
 
 def test_keepalive_finds_a_peer_that_is_gone(target: Target) -> None:
-    listener, accept = serve(target)
+    listener = serve(target)
     Peer(target).connect()
-    server = accept()
+    server = listener.accept()
     for option, value in ((Option.KEEPALIVE, 1), (Option.KEEPIDLE, 10), (Option.KEEPINTVL, 5), (Option.KEEPCNT, 3)):
         server.set_option(option, value)
     seen: list[Event] = []
@@ -515,12 +515,9 @@ def test_closed_ports_answer_with_a_reset_and_remember_nothing(target: Target) -
 
 def test_a_packet_to_itself(target: Target) -> None:
     """The land attack: a SYN whose source is its destination."""
-    listener, _ = serve(target)
+    listener = serve(target)
     target.inject(ip(4, src=TARGET[4]) / TCP(sport=80, dport=80, flags="S"))
     target.time.run(limit=5)
     assert target.statistics().tcp_rx == target.statistics().tcp_rx
     assert listener.info.queued == 0
     target.assert_unharmed()
-
-
-__all__ = ["ICMP", "Callable", "IPv6"]

@@ -60,6 +60,12 @@ class Conversation:
         self.acked = max(self.acked, ack) if ack <= self.theirs else self.acked
         return quick_segment(self.family, self.ports, seq, ack, flags, window, self.options(flags), bytes(size))
 
+    def somewhere(self) -> int:
+        """A place in what the target has sent, on a segment's edge more often than not."""
+        outstanding = max(0, self.theirs - self.acked)
+        step = self.draw.choice([1, 536, 1440, 1460])
+        return (self.acked + self.draw.randrange(outstanding // step + 2) * step) % (1 << 32)
+
     def options(self, flags: int) -> bytes:
         draw = self.draw
         chance = draw.random()
@@ -67,6 +73,9 @@ class Conversation:
             parts = [b"\x02\x04" + struct.pack("!H", draw.choice([1460, 536, 0, 1, 64, 65535])), b"\x04\x02\x01\x01",
                      b"\x03\x03" + bytes([draw.choice([0, 2, 7, 14, 15, 255])]) + b"\x01"]  # fmt: skip
             return b"".join(draw.sample(parts, draw.randint(0, 3)))
+        if flags & ACK and chance < 0.3:
+            blocks = b"".join(struct.pack("!I", self.somewhere()) for _ in range(draw.choice([2, 4, 6, 8])))
+            return b"\1\1\5" + bytes([2 + len(blocks)]) + blocks
         return draw.randbytes(draw.randint(1, 40)) if chance > 0.95 else b""
 
 

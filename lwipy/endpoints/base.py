@@ -62,8 +62,17 @@ class Option(enum.IntEnum):
     MCAST_NETIF = lib.LWIPY_OPT_MCAST_NETIF
 
 
-#: The greatest value of each option that C keeps in fewer bits; the least is 0, or 1 for TTL.
-_LIMITS: Final = {Option.TTL: 255, Option.TOS: 255, Option.MCAST_TTL: 255, Option.MCAST_NETIF: 255}
+#: The least and the greatest value of options that C keeps in fewer bits; keepalive's are the kernel's.
+_LIMITS: Final = {
+    Option.TTL: (1, 255), Option.TOS: (0, 255), Option.MCAST_TTL: (0, 255), Option.MCAST_NETIF: (0, 255),
+    Option.KEEPIDLE: (1, 32767), Option.KEEPINTVL: (1, 32767), Option.KEEPCNT: (1, 127),
+}  # fmt: skip
+
+
+def check_size(size: int) -> int:
+    if size < 0:
+        raise ValueError(f"size {size} is negative")
+    return size
 
 
 class Endpoint:
@@ -99,13 +108,15 @@ class Endpoint:
         if result >= 0:
             return result
         if result == lib.LWIPY_EHANDLE:
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+            raise OSError(errno.EBADF, f"{os.strerror(errno.EBADF)}: the {type(self).__name__} is closed")
         return check(self._stack._core, result, what)
 
     # -- Addresses ---------------------------------------------------------------------------------
 
     def _pack(self, address: Address) -> Any:
         """`address` for C; an empty host is the unspecified address."""
+        if not isinstance(address, tuple | list) or len(address) < 2:
+            raise TypeError(f"address must be a tuple (host, port), not {address!r}")
         host, port = address[0], parse_port(address[1])
         if host == "":
             return (
@@ -115,6 +126,16 @@ class Endpoint:
         if self.family and ip.version != self.family:
             raise ValueError(f"{host!r} is not an IPv{self.family} address, as this endpoint needs")
         return pack(ip, port, self._stack._scopes)
+
+    def _number(self, interface: Interface | None) -> int:
+        """An interface for C, 0 for none. ValueError for another stack's, OSError ENODEV for one that was removed."""
+        if interface is None:
+            return 0
+        if interface.stack is not self._stack:
+            raise ValueError(f"{interface.name!r} is an interface of another stack")
+        if interface.number == 0:
+            raise OSError(errno.ENODEV, f"interface {interface.name} was removed")
+        return interface.number
 
     def _unpack(self, address: Any) -> Address | None:
         ip = unpack(address)
@@ -135,7 +156,7 @@ class Endpoint:
 
     def bind_interface(self, interface: Interface | None) -> None:
         """Restricts the endpoint to one interface (SO_BINDTODEVICE); None lifts that."""
-        number = 0 if interface is None else interface.number
+        number = self._number(interface)
         self._check(lib.lwipy_set_option(self._stack._core, self._handle, lib.LWIPY_OPT_NETIF, number))
 
     @property
@@ -160,9 +181,12 @@ class Endpoint:
 
     def set_option(self, option: Option, value: int) -> None:
         """OSError ENOPROTOOPT where the endpoint has no such option; ValueError for a value it cannot have."""
-        limit = _LIMITS.get(option, 0x7FFFFFFF)
-        if not (1 if option is Option.TTL else 0) <= value <= limit:
-            raise ValueError(f"{option.name} cannot be {value}: expected a value up to {limit}")
+        option = Option(option)
+        if not isinstance(value, int):
+            raise TypeError(f"{option.name} must be an int, not {value!r}")
+        least, greatest = _LIMITS.get(option, (0, 0x7FFFFFFF))
+        if not least <= value <= greatest:
+            raise ValueError(f"{option.name} cannot be {value}: expected {least} to {greatest}")
         self._check(lib.lwipy_set_option(self._stack._core, self._handle, option, value), option.name)
         self._stack._after()
 

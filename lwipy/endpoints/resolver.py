@@ -28,7 +28,8 @@ class Query(Endpoint):
             encoded = name.encode("ascii") if name.isascii() else name.encode("idna")
         except UnicodeError:
             raise socket.gaierror(socket.EAI_NONAME, f"{name!r} is not a host name") from None
-        if not 0 < len(encoded) < 255 or b"\0" in encoded:
+        labels = encoded.removesuffix(b".").split(b".")
+        if len(encoded) > 254 or b"\0" in encoded or not all(0 < len(label) < 64 for label in labels):
             raise socket.gaierror(socket.EAI_NONAME, f"{name!r} is not a host name")
         result = lib.lwipy_dns_query(stack._core, encoded, family, out)
         if result == lib.LWIPY_EWOULDBLOCK:
@@ -54,7 +55,13 @@ class Lookup:
         self._answers: dict[int, str | None] = {}
         self._families = families
         self._done = done
-        self._queries = [Query(stack, name, family) for family in families]
+        self._queries: list[Query] = []
+        try:
+            for family in families:
+                self._queries.append(Query(stack, name, family))
+        except BaseException:
+            self.cancel()
+            raise
         for query in self._queries:
             query.on_event = lambda event, query=query: self._answered(query, event)
             self._answered(query, Event(0))
@@ -124,6 +131,8 @@ class DnsServers(Sequence[str]):
         return repr(self._all())
 
     def replace(self, servers: Sequence[str | ipaddress.IPv4Address | ipaddress.IPv6Address]) -> None:
+        if isinstance(servers, str):
+            raise TypeError(f"expected a list of addresses, not {servers!r}")
         if len(servers) > self.LIMIT:
             raise ValueError(f"{len(servers)} DNS servers: lwIP asks at most {self.LIMIT}")
         parsed = [parse_ip(server) for server in servers]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from lwipy._native import WOULD_BLOCK, error_of, ffi, lib
 from lwipy.endpoints._scratch import borrow, give_back
-from lwipy.endpoints.base import Address, Buffer, Endpoint
+from lwipy.endpoints.base import Address, Buffer, Endpoint, check_size
 
 
 class TcpState(enum.IntEnum):
@@ -73,7 +73,8 @@ class TcpEndpoint(Endpoint):
 
     def listen(self, backlog: int = 128) -> None:
         """Accepts connections, up to `backlog` of them before accept(); beyond that SYNs are dropped and counted."""
-        self._check(lib.lwipy_tcp_listen(self._stack._core, self._handle, max(0, min(backlog, 65535))))
+        result = lib.lwipy_tcp_listen(self._stack._core, self._handle, max(0, min(backlog, 65535)))
+        self._check(result, "a connection cannot listen")
 
     def accept(self) -> TcpEndpoint:
         """The next connection. BlockingIOError when none waits."""
@@ -102,6 +103,7 @@ class TcpEndpoint(Endpoint):
 
     def recv(self, size: int) -> bytes:
         """At most `size` bytes, and at most a megabyte; b"" at the end of the stream."""
+        check_size(size)
         buffer = borrow(size)
         try:
             result = lib.lwipy_tcp_recv(self._stack._core, self._handle, buffer, min(size, len(buffer)), False)

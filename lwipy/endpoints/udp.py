@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from lwipy._native import WOULD_BLOCK, ffi, lib
 from lwipy.addresses import IPAddress, pack, parse_ip
 from lwipy.endpoints._scratch import borrow, give_back
-from lwipy.endpoints.base import Address, Buffer, Endpoint, Option
+from lwipy.endpoints.base import Address, Buffer, Endpoint, Option, check_size
 
 if TYPE_CHECKING:
     from lwipy.interface import Interface
@@ -59,12 +59,14 @@ class DatagramEndpoint(Endpoint):
 
         `interface` chooses the way out, `source` the address it comes from (udp_sendto_if_src). OSError: EHOSTUNREACH,
         EMSGSIZE (over 65507 bytes, 65487 over IPv6), EACCES (broadcast not allowed), EDESTADDRREQ (no address, and not
-        connected).
+        connected). ValueError for a source of the other family.
         """
         to = pack(None) if address is None else self._pack(address)
         sender = pack(None if source is None else parse_ip(source), 0, self._stack._scopes)
+        if to.family and sender.family not in (0, to.family):
+            raise ValueError(f"source {source!r} is not an IPv{to.family} address, as the destination is")
         payload = ffi.from_buffer(data)
-        number = 0 if interface is None else interface.number
+        number = self._number(interface)
         result = lib.lwipy_udp_send(self._stack._core, self._handle, payload, len(payload), to, sender, number)
         self._stack._after()
         if result == lib.LWIPY_ENOTCONN:
@@ -73,6 +75,7 @@ class DatagramEndpoint(Endpoint):
 
     def receive(self, size: int = LONGEST_DATAGRAM, *, peek: bool = False) -> Datagram:
         """The next datagram, cut at `size` bytes. BlockingIOError when none waits."""
+        check_size(size)
         source, destination = ffi.new("lwipy_address *"), ffi.new("lwipy_address *")
         number, length = ffi.new("int *"), ffi.new("size_t *")
         buffer = borrow(size)
@@ -112,7 +115,9 @@ class DatagramEndpoint(Endpoint):
         ip = parse_ip(group)
         if not ip.is_multicast:
             raise ValueError(f"{group!r} is not a multicast group: expected an address such as '224.0.0.251'")
-        number = 0 if interface is None else interface.number
+        if self.family not in (0, ip.version):
+            raise ValueError(f"{group!r} is not an IPv{self.family} group, as this endpoint needs")
+        number = self._number(interface)
         result = function(self._stack._core, self._handle, pack(ip, 0, self._stack._scopes), number)
         self._stack._after()
         self._check(lib.LWIPY_EADDR if result == lib.LWIPY_EVAL else result, group)
