@@ -103,6 +103,12 @@ typedef struct {
   uint32_t queued;             /* bytes received and not yet read; for a listener, connections to accept */
 } lwipy_tcp_info;
 
+typedef struct {             /* how a datagram came */
+  lwipy_address source, destination;
+  int nic, ttl, tos;
+  size_t length;             /* of its payload, however much of it was taken */
+} lwipy_datagram;
+
 typedef struct {
   uint64_t rx_frames, rx_bytes, tx_frames, tx_bytes;
   uint64_t rx_malformed;       /* refused by the guard or too short or too long for the interface */
@@ -284,9 +290,9 @@ int lwipy_tcp_linger(lwipy_core *core, lwipy_handle handle);  /* FIN now, keep t
 int lwipy_tcp_get_info(lwipy_core *core, lwipy_handle handle, lwipy_tcp_info *out);
 
 int64_t lwipy_udp_send(lwipy_core *core, lwipy_handle handle, const void *data, size_t length,
-                       const lwipy_address *to, const lwipy_address *from, int nic);
+                       const lwipy_address *to, const lwipy_address *from, int nic, int ttl, int tos);
 int64_t lwipy_udp_recv(lwipy_core *core, lwipy_handle handle, void *buffer, size_t room, int peek,
-                       lwipy_address *from, lwipy_address *to, int *nic, size_t *full_length);
+                       lwipy_datagram *out);
 int lwipy_join(lwipy_core *core, lwipy_handle handle, const lwipy_address *group, int nic);
 int lwipy_leave(lwipy_core *core, lwipy_handle handle, const lwipy_address *group, int nic);
 

@@ -151,6 +151,8 @@ on_error(void *arg, err_t err)
     /* Both directions have ended in order. */
   } else if (tcp->connecting) {
     tcp->error = err == ERR_RST ? LWIPY_EREFUSED : LWIPY_ETIMEOUT;
+  } else if (tcp->got_fin && err == ERR_RST) {
+    tcp->error = LWIPY_EPIPE;        /* nothing that could still be read was lost */
   } else {
     tcp->error = err == ERR_RST ? LWIPY_ERST : LWIPY_ETIMEOUT;
   }
@@ -607,10 +609,13 @@ core_tcp_recv(lwipy_handle handle, void *buffer, size_t room, int peek)
     }
     return done;
   }
+  if (tcp->got_fin || tcp->read_shut) {
+    return 0;                        /* the end stays the end, whatever happens to the other direction */
+  }
   if (tcp->error) {
     return take_error(tcp);
   }
-  if (tcp->got_fin || tcp->read_shut || (tcp->connected && tcp->pcb == NULL)) {
+  if (tcp->connected && tcp->pcb == NULL) {
     return 0;
   }
   if (!tcp->connected && !tcp->connecting) {

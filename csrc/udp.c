@@ -31,7 +31,7 @@ struct datagram {
   u32_t cost;
   ip_addr_t from, to;
   u16_t from_port, to_port;
-  u8_t nic;
+  u8_t nic, ttl, tos;
 };
 
 struct lwipy_dgram {
@@ -66,6 +66,8 @@ enqueue(struct lwipy_dgram *dgram, struct pbuf *p, const ip_addr_t *from, u16_t 
   item->from_port = from_port;
   item->to_port = to_port;
   item->nic = netif_get_index(ip_current_input_netif());
+  item->ttl = ip_current_is_v6() ? IP6H_HOPLIM(ip6_current_header()) : IPH_TTL(ip4_current_header());
+  item->tos = (u8_t)(ip_current_is_v6() ? IP6H_TC(ip6_current_header()) : IPH_TOS(ip4_current_header()));
   *dgram->last = item;
   dgram->last = &item->next;
   dgram->held += cost;
@@ -114,8 +116,7 @@ on_raw(void *arg, struct raw_pcb *pcb, struct pbuf *p, const ip_addr_t *from)
 }
 
 int64_t
-core_udp_recv(lwipy_handle handle, void *buffer, size_t room, int peek, lwipy_address *from, lwipy_address *to,
-              int *nic, size_t *full_length)
+core_udp_recv(lwipy_handle handle, void *buffer, size_t room, int peek, lwipy_datagram *out)
 {
   struct lwipy_dgram *dgram = lwipy_dgram_find(handle);
   struct datagram *item;
@@ -128,10 +129,12 @@ core_udp_recv(lwipy_handle handle, void *buffer, size_t room, int peek, lwipy_ad
     return LWIPY_EWOULDBLOCK;
   }
   length = pbuf_copy_partial(item->p, buffer, (u16_t)LWIP_MIN(room, 0xffff), 0);
-  *full_length = item->p->tot_len;
-  lwipy_address_from_ip(from, &item->from, item->from_port);
-  lwipy_address_from_ip(to, &item->to, item->to_port);
-  *nic = item->nic;
+  out->length = item->p->tot_len;
+  lwipy_address_from_ip(&out->source, &item->from, item->from_port);
+  lwipy_address_from_ip(&out->destination, &item->to, item->to_port);
+  out->nic = item->nic;
+  out->ttl = item->ttl;
+  out->tos = item->tos;
   if (!peek) {
     dgram->first = item->next;
     if (dgram->first == NULL) {
@@ -221,12 +224,44 @@ send_to(struct lwipy_dgram *dgram, const void *data, size_t length, const lwipy_
   return result;
 }
 
+/* Sets the pcb's, for one datagram; -1 leaves what is. Multicast over UDP has a TTL of its own. */
+static void
+swap_header_fields(struct lwipy_dgram *dgram, int group, int *ttl, int *tos)
+{
+  struct ip_pcb *pcb = dgram->pcb.ip;
+  int before;
+  if (*tos >= 0) {
+    before = pcb->tos;
+    pcb->tos = (u8_t)*tos;
+    *tos = before;
+  }
+  if (*ttl >= 0 && group && dgram->end.kind == LWIPY_KIND_UDP) {
+    before = udp_get_multicast_ttl(dgram->pcb.udp);
+    udp_set_multicast_ttl(dgram->pcb.udp, (u8_t)*ttl);
+    *ttl = before;
+  } else if (*ttl >= 0) {
+    before = pcb->ttl;
+    pcb->ttl = (u8_t)*ttl;
+    *ttl = before;
+  }
+}
+
+static int
+is_group(const struct lwipy_dgram *dgram, const lwipy_address *to)
+{
+  ip_addr_t ip;
+  if (to->family == 0) {
+    return ip_addr_ismulticast(&dgram->pcb.ip->remote_ip);
+  }
+  return lwipy_address_to_ip(to, &ip) == 0 && ip_addr_ismulticast(&ip);
+}
+
 int64_t
 core_udp_send(lwipy_handle handle, const void *data, size_t length, const lwipy_address *to, const lwipy_address *from,
-              int nic)
+              int nic, int ttl, int tos)
 {
   struct lwipy_dgram *dgram = lwipy_dgram_find(handle);
-  int result;
+  int result, group;
   if (dgram == NULL) {
     return LWIPY_EHANDLE;
   }
@@ -234,7 +269,10 @@ core_udp_send(lwipy_handle handle, const void *data, size_t length, const lwipy_
     return LWIPY_EMSGSIZE;
   }
   lwipy_timers_stir();
+  group = is_group(dgram, to);
+  swap_header_fields(dgram, group, &ttl, &tos);
   result = send_to(dgram, data, length, to, from, nic);
+  swap_header_fields(dgram, group, &ttl, &tos);
   return result == ERR_OK ? (int64_t)length : result == ERR_RTE ? LWIPY_EUNREACH : result;
 }
 

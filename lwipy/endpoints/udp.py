@@ -21,13 +21,15 @@ LONGEST_DATAGRAM6: Final = 65487
 
 
 class Datagram(NamedTuple):
-    """One datagram as it came."""
+    """One datagram as it came; `ttl` and `tos` are hop limit and traffic class over IPv6."""
 
     data: bytes
     source: Address
     destination: Address
     interface: Interface | None
     truncated: bool = False
+    ttl: int = 0
+    tos: int = 0
 
 
 class DatagramEndpoint(Endpoint):
@@ -54,10 +56,14 @@ class DatagramEndpoint(Endpoint):
         address: Address | None = None,
         interface: Interface | None = None,
         source: str | IPAddress | None = None,
+        *,
+        ttl: int = -1,
+        tos: int = -1,
     ) -> None:
         """Sends one datagram, in fragments if it must; it is sent or refused whole.
 
-        `interface` chooses the way out, `source` the address it comes from (udp_sendto_if_src). OSError: EHOSTUNREACH,
+        `interface` chooses the way out, `source` the address it comes from (udp_sendto_if_src); `ttl` and `tos` (IPv6:
+        hop limit and traffic class) are the option's where they are -1. OSError: EHOSTUNREACH,
         EMSGSIZE (over 65507 bytes, 65487 over IPv6), EACCES (broadcast not allowed), EDESTADDRREQ (no address, and not
         connected). ValueError for a source of the other family.
         """
@@ -67,7 +73,9 @@ class DatagramEndpoint(Endpoint):
             raise ValueError(f"source {source!r} is not an IPv{to.family} address, as the destination is")
         payload = ffi.from_buffer(data)
         number = self._number(interface)
-        result = lib.lwipy_udp_send(self._stack._core, self._handle, payload, len(payload), to, sender, number)
+        result = lib.lwipy_udp_send(
+            self._stack._core, self._handle, payload, len(payload), to, sender, number, ttl, tos
+        )
         self._stack._after()
         if result == lib.LWIPY_ENOTCONN:
             raise OSError(errno.EDESTADDRREQ, "no address given, and the endpoint is not connected")
@@ -76,31 +84,22 @@ class DatagramEndpoint(Endpoint):
     def receive(self, size: int = LONGEST_DATAGRAM, *, peek: bool = False) -> Datagram:
         """The next datagram, cut at `size` bytes. BlockingIOError when none waits."""
         check_size(size)
-        source, destination = ffi.new("lwipy_address *"), ffi.new("lwipy_address *")
-        number, length = ffi.new("int *"), ffi.new("size_t *")
+        info = ffi.new("lwipy_datagram *")
         buffer = borrow(size)
         try:
-            result = lib.lwipy_udp_recv(
-                self._stack._core,
-                self._handle,
-                buffer,
-                min(size, len(buffer)),
-                peek,
-                source,
-                destination,
-                number,
-                length,
-            )
+            result = lib.lwipy_udp_recv(self._stack._core, self._handle, buffer, min(size, len(buffer)), peek, info)
             self._check(result, "no datagram waits" if result == WOULD_BLOCK else "")
             data = bytes(ffi.buffer(buffer, result))
         finally:
             give_back(buffer)
         return Datagram(
             data,
-            self._unpack(source) or ("", 0),
-            self._unpack(destination) or ("", 0),
-            self._stack._interfaces.get(number[0]),
-            length[0] > result,
+            self._unpack(info.source) or ("", 0),
+            self._unpack(info.destination) or ("", 0),
+            self._stack._interfaces.get(info.nic),
+            info.length > result,
+            info.ttl,
+            info.tos,
         )
 
     def join(self, group: str, interface: Interface | None = None) -> None:
