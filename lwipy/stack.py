@@ -11,7 +11,8 @@ Invariants:
 2. ``_core`` is the one owning reference; the core is freed when the last call that uses it has returned. After
    :meth:`close` the attribute is gone and every use raises :class:`StackClosedError`.
 3. Callbacks (events, frames, timers) run in the driver's thread, never inside a call of the core, never nested.
-4. An exception in a callback reaches whoever drives: the caller of the operation or of poll(), the event loop's
+4. A stack stays in the process that made it: in the child of a fork() it is closed.
+5. An exception in a callback reaches whoever drives: the caller of the operation or of poll(), the event loop's
    exception handler, or the log of the driver thread.
 """
 
@@ -22,10 +23,12 @@ import heapq
 import importlib
 import itertools
 import math
+import os
 import secrets
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, fields
 from types import ModuleType
@@ -231,6 +234,7 @@ class Stack:
         if not core:
             raise StackError(ffi.string(error).decode(errors="replace"))
         self._core = ffi.gc(core, lib.lwipy_close)
+        _stacks.add(self)
         self._attention = lib.lwipy_attention(core)
         self._clock = clock
         self._event_buffer = ffi.new("lwipy_event[]", _BATCH)
@@ -606,6 +610,21 @@ class Stack:
     def __del__(self) -> None:
         if "_core" in self.__dict__ and self.__dict__.get("_driver") is not None:
             self._driver.stop()
+
+
+_stacks: Final[weakref.WeakSet[Stack]] = weakref.WeakSet()
+
+
+def _leave_to_the_parent() -> None:
+    """In the child of a fork(): its copies of stacks have no driver, and their locks may be held for ever."""
+    for stack in list(_stacks):
+        core = stack.__dict__.pop("_core", None)
+        if core is not None:
+            ffi.gc(core, None)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_the_parent)
 
 
 def _blocking() -> ModuleType:

@@ -18,6 +18,7 @@ import errno
 import operator
 import os
 import socket
+import sys
 import warnings
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -29,7 +30,7 @@ from lwipy.blocking.description import (
     description_of,
 )
 from lwipy.blocking.names import resolve
-from lwipy.endpoints import TcpEndpoint, TcpInfo, UdpEndpoint
+from lwipy.endpoints import TcpEndpoint, TcpInfo, TcpState, UdpEndpoint
 from lwipy.endpoints.udp import DatagramEndpoint
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ E = TypeVar("E", bound=enum.IntEnum)
 
 #: The kernel's time_t in nanoseconds ends here, and so do the socket module's timeouts.
 _LONGEST_TIMEOUT: Final = 2**63 / 1e9
+#: A connection in these has no peer any more, to the kernel.
+_OVER: Final = (TcpState.CLOSED, TcpState.TIME_WAIT)
 _NONBLOCK: Final[int] = getattr(socket, "SOCK_NONBLOCK", 0)
 _TYPE_FLAGS: Final[int] = _NONBLOCK | getattr(socket, "SOCK_CLOEXEC", 0)
 _PROTOCOLS: Final = {
@@ -51,6 +54,14 @@ _PROTOCOLS: Final = {
 
 def fault(number: int) -> OSError:
     return OSError(number, os.strerror(number))
+
+
+def c_int(value: int) -> int:
+    """What fits into C's int; OverflowError and TypeError as the socket module's."""
+    number = operator.index(value)
+    if not -(1 << 31) <= number < 1 << 31:
+        raise OverflowError("Python int too large to convert to C int")
+    return number
 
 
 class SocketBase(socket.socket):
@@ -151,8 +162,8 @@ class SocketBase(socket.socket):
         return self._open.v6only
 
     @property
-    def _ancillary(self) -> set[tuple[int, int]]:
-        return self._open.ancillary
+    def _switches(self) -> set[tuple[int, int]]:
+        return self._open.switches
 
     def _tcp(self) -> TcpEndpoint:
         endpoint = self._endpoint
@@ -185,6 +196,11 @@ class SocketBase(socket.socket):
 
     # -- Timeout -------------------------------------------------------------------------------------------------------
 
+    def _set_timeout(self, value: float | None) -> None:
+        self._timeout = value
+        if self._descriptor >= 0:
+            os.set_blocking(self._descriptor, value is None)
+
     def settimeout(self, value: float | None, /) -> None:
         if value is not None:
             value = value if isinstance(value, float) else operator.index(value)
@@ -195,7 +211,7 @@ class SocketBase(socket.socket):
             if value > _LONGEST_TIMEOUT:
                 raise OverflowError("timeout doesn't fit into C timeval")
             value = float(value)
-        self._timeout = value
+        self._set_timeout(value)
 
     def gettimeout(self) -> float | None:
         return self._timeout
@@ -205,7 +221,7 @@ class SocketBase(socket.socket):
         return self._timeout
 
     def setblocking(self, flag: bool, /) -> None:
-        self._timeout = None if flag else 0.0
+        self._set_timeout(None if flag else 0.0)
 
     def getblocking(self) -> bool:
         return self._timeout != 0
@@ -248,8 +264,9 @@ class SocketBase(socket.socket):
         return self._present(self._endpoint.address)
 
     def getpeername(self) -> Any:
-        peer = self._endpoint.peer
-        if peer is None:
+        endpoint = self._endpoint
+        peer = endpoint.peer
+        if peer is None or (isinstance(endpoint, TcpEndpoint) and endpoint.info.state in _OVER):
             raise fault(errno.ENOTCONN)
         return self._present(peer)
 
@@ -264,10 +281,13 @@ class SocketBase(socket.socket):
         description = self._description
         if description is None:
             return -1
+        _refuse_the_hosts_tls()
         if self._descriptor < 0:
             with description.opening:
                 if self._descriptor < 0:
                     self._descriptor = description.open_descriptor()
+                    # Nobody reads it, but programs ask it for O_NONBLOCK.
+                    os.set_blocking(self._descriptor, self._timeout is None)
         return self._descriptor
 
     def dup(self) -> Self:
@@ -291,11 +311,11 @@ class SocketBase(socket.socket):
         return descriptor
 
     def get_inheritable(self) -> bool:
-        return False
+        return os.get_inheritable(self.fileno())
 
     def set_inheritable(self, inheritable: bool) -> None:
-        if inheritable:
-            raise OSError(errno.EOPNOTSUPP, "a stack's socket lives in its process and cannot be inherited")
+        """Of the descriptor: the stack lives in this process, so another can do nothing with it."""
+        os.set_inheritable(self.fileno(), inheritable)
 
     # -- End: close() is the standard library's, which waits for the files of makefile() -------------------------------
 
@@ -318,6 +338,16 @@ class SocketBase(socket.socket):
                 self._end(linger=False)
             except OSError:
                 pass
+
+
+def _refuse_the_hosts_tls() -> None:
+    """An SSLSocket of the host's would send its handshake into the descriptor and wait for ever."""
+    caller = sys._getframe(2)
+    if caller.f_code.co_name == "_create" and caller.f_globals.get("__name__") == "ssl":
+        raise TypeError(
+            "this context makes sockets of the host's: use lwipy.blocking.tls.SSLContext, or set the context's "
+            "sslsocket_class to lwipy.blocking.tls.TlsSocket, or work inside lwipy.patched()"
+        )
 
 
 def _find(descriptor: int) -> Description:

@@ -49,8 +49,8 @@ class Description:
         self.connecting = False
         self.v6only = False
         self.linger: int | None = None
-        #: The kinds of ancillary data that recvmsg() brings, pairs of level and type.
-        self.ancillary: set[tuple[int, int]] = set()
+        #: Options that are on and that the core does not know, pairs of level and name.
+        self.switches: set[tuple[int, int]] = set()
         #: Held while a descriptor is opened.
         self.opening = threading.Lock()
         self._waiters = Waiters(self.stack)
@@ -123,6 +123,7 @@ class Description:
         readiness = self._readiness
         if readiness is None:
             readiness = self._readiness = Readiness(self.endpoint)
+            readiness.update()
             number = readiness.first
         else:
             number = readiness.duplicate()
@@ -156,14 +157,16 @@ def description_of(descriptor: int) -> Description | None:
         return None
     if entry.is_behind(descriptor):
         return entry.description
-    close_descriptor(descriptor)
+    with contextlib.suppress(OSError):
+        close_descriptor(descriptor)
     return None
 
 
 def close_descriptor(descriptor: int, *, linger: bool = True) -> None:
-    """Closes a descriptor of ours; one that was closed before is left alone."""
+    """Closes a descriptor of ours; OSError EBADF when it was closed before."""
     entry = _table.pop(descriptor, None)
-    if entry is not None:
-        foreign = not entry.is_behind(descriptor)
-        entry.description.release(linger=linger)
-        entry.description._forget(descriptor, foreign=foreign)
+    if entry is None:
+        raise bad_descriptor()
+    foreign = not entry.is_behind(descriptor)
+    entry.description.release(linger=linger)
+    entry.description._forget(descriptor, foreign=foreign)

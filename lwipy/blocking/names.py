@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import _socket
 import errno
+import operator
+import os
 import socket
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from lwipy.addresses import parse_ip, parse_port
+from lwipy.addresses import parse_ip
 from lwipy.blocking.waiting import Waiters
 from lwipy.endpoints import Lookup
 from lwipy.endpoints.resolver import local_answer
@@ -99,16 +101,22 @@ def _service(port: int | str | bytes | None, flags: int) -> int:
     if port is None:
         return 0
     if isinstance(port, int):
-        return parse_port(port)
+        return _port(port)
     text = port.decode() if isinstance(port, bytes) else port
     if text.isdecimal():
-        return parse_port(int(text))
+        return _port(int(text))
     try:
         if not flags & socket.AI_NUMERICSERV:
             return socket.getservbyname(text)
     except OSError:
         pass
     raise socket.gaierror(socket.EAI_SERVICE, f"no service {text!r}")
+
+
+def _port(number: int) -> int:
+    if not 0 <= number <= 65535:
+        raise socket.gaierror(socket.EAI_SERVICE, f"port {number} is out of range: expected 0 to 65535")
+    return number
 
 
 def getaddrinfo(
@@ -201,8 +209,10 @@ def getnameinfo(stack: Stack, sockaddr: Any, flags: int) -> tuple[str, str]:
         raise OSError("sockaddr resolved to multiple addresses")
     if found[0][0] == socket.AF_INET and len(sockaddr) != 2:
         raise OSError("IPv4 sockaddr must be 2 tuple")
-    host = str(found[0][4][0])
+    host, scope = str(found[0][4][0]), sockaddr[3] if len(sockaddr) == 4 else 0
     names = [] if flags & socket.NI_NUMERICHOST else _names_of(stack, [host])
+    if scope in stack._interfaces and "%" not in host:
+        host = f"{host}%{stack._interfaces[scope].name}"
     if not names and flags & socket.NI_NAMEREQD:
         raise socket.gaierror(socket.EAI_NONAME, f"Name or service not known: {host}")
     return names[0] if names else host, _service_name(sockaddr[1], flags)
@@ -225,10 +235,10 @@ def if_nameindex(stack: Stack) -> list[tuple[int, str]]:
     return [(interface.number, name) for name, interface in stack.interfaces.items()]
 
 
-def if_nametoindex(stack: Stack, name: str) -> int:
+def if_nametoindex(stack: Stack, name: str | bytes) -> int:
     """OSError ENODEV when no interface has that name."""
     try:
-        return stack.interfaces[name].number
+        return stack.interfaces[os.fsdecode(name)].number
     except KeyError:
         raise OSError(errno.ENODEV, f"no interface with this name: {name!r}") from None
 
@@ -236,6 +246,9 @@ def if_nametoindex(stack: Stack, name: str) -> int:
 def if_indextoname(stack: Stack, index: int) -> str:
     """OSError ENXIO when no interface has that number."""
     try:
-        return stack._interfaces[index].name
+        number = operator.index(index)
+        if not 0 <= number < 1 << 32:
+            raise OverflowError(f"{number} is not an interface index: expected 0 to {(1 << 32) - 1}")
+        return stack._interfaces[number].name
     except KeyError:
         raise OSError(errno.ENXIO, f"no interface with this index: {index}") from None

@@ -11,6 +11,7 @@ import struct
 import sys
 from typing import TYPE_CHECKING, Final
 
+from lwipy.blocking.ancillary import WANTED_BY
 from lwipy.endpoints import Option, TcpEndpoint
 
 if TYPE_CHECKING:
@@ -44,13 +45,10 @@ IPV6_TCLASS: Final = getattr(socket, "IPV6_TCLASS", None)
 if IPV6_TCLASS is not None:
     PLAIN[(socket.IPPROTO_IPV6, IPV6_TCLASS)] = Option.TOS
 
-#: Ancillary data of datagrams: (level, type), and by which option recvmsg() is told to bring it.
-PACKET_INFO: Final = (socket.IPPROTO_IP, getattr(socket, "IP_PKTINFO", 8))
-PACKET_INFO6: Final = (socket.IPPROTO_IPV6, getattr(socket, "IPV6_PKTINFO", 50))
-_ANCILLARY: Final = {
-    PACKET_INFO: PACKET_INFO,
-    (socket.IPPROTO_IPV6, getattr(socket, "IPV6_RECVPKTINFO", 49)): PACKET_INFO6,
-}
+#: Options that are on or off and that the core does not know: what recvmsg() brings, and SO_REUSEPORT.
+_REUSEPORT: Final = (socket.SOL_SOCKET, getattr(socket, "SO_REUSEPORT", -1))
+SWITCHES: Final = {**WANTED_BY, _REUSEPORT: _REUSEPORT}
+_OOBINLINE: Final = (socket.SOL_SOCKET, socket.SO_OOBINLINE)
 _OUTGOING: Final = {
     (socket.IPPROTO_IP, socket.IP_MULTICAST_IF),
     (socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF),
@@ -96,13 +94,15 @@ def set_option(sock: Socket, level: int, name: int, value: int | bytes | None, l
         sock._endpoint.bind_interface(interfaces.get(interface))
     elif (key in _JOIN or key in _LEAVE) and not isinstance(value, int):
         _change_group(sock, level, value, join=key in _JOIN)
+    elif key == _OOBINLINE and (value if isinstance(value, int) else any(value)):
+        pass  # so it is
     elif key in _OUTGOING:
         sock._set_plain(Option.MCAST_NETIF, _outgoing(sock, level, value))
-    elif key in _ANCILLARY and hasattr(sock, "_ancillary"):
-        wanted = bool(value) if isinstance(value, int) else any(value)
-        (sock._ancillary.add if wanted else sock._ancillary.discard)(_ANCILLARY[key])
-    elif key == (socket.SOL_SOCKET, getattr(socket, "SO_REUSEPORT", -1)):
-        sock._set_plain(Option.REUSEADDR, int(bool(value)))
+    elif key in SWITCHES and hasattr(sock, "_switches"):
+        on = bool(value) if isinstance(value, int) else any(value)
+        (sock._switches.add if on else sock._switches.discard)(SWITCHES[key])
+        if key == _REUSEPORT and on:
+            sock._set_plain(Option.REUSEADDR, 1)
     else:
         raise unsupported(level, name)
 
@@ -191,16 +191,16 @@ def get_option(sock: Socket, level: int, name: int, length: int) -> int | bytes:
         return _LINGER.pack(sock._linger is not None, sock._linger or 0)
     elif key == (socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
         value = int(sock._v6only)
-    elif key == (socket.SOL_SOCKET, getattr(socket, "SO_REUSEPORT", -4)):
-        value = sock._endpoint.get_option(Option.REUSEADDR)
     elif key in PLAIN:
         value = sock._endpoint.get_option(PLAIN[key])
+    elif key == _OOBINLINE:
+        value = 1
     elif key in _OUTGOING:
         value = sock._endpoint.get_option(Option.MCAST_NETIF)
         if level == socket.IPPROTO_IP:
             return _address_of(sock, value)[: length or 4]
-    elif key in _ANCILLARY and hasattr(sock, "_ancillary"):
-        value = _ANCILLARY[key] in sock._ancillary
+    elif key in SWITCHES and hasattr(sock, "_switches"):
+        value = int(SWITCHES[key] in sock._switches)
     else:
         raise unsupported(level, name)
     return value.to_bytes(4, sys.byteorder)[:length] if length else value

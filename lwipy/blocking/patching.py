@@ -3,7 +3,7 @@
 Theory of operation. Inside ``with patched(stack):`` the names of the module :mod:`socket` that make or name sockets are
 the stack's; on leaving they are what they were. The class that stands there for ``socket.socket`` makes the stack's
 sockets for AF_INET and AF_INET6, and the host's for other families (AF_UNIX and so ``socketpair()``, which event loops
-need) and for descriptors of the host's. TLS works through the class that ``ssl.SSLContext`` makes its sockets of.
+need) and for descriptors of the host's. TLS works too: what makes an SSLSocket makes a :class:`TlsSocket` then.
 
 What is reached by the module's name at the time of the call is the stack's. A program that copied a name before
 (``from socket import socket``) keeps the host's, and so does a class that was derived from ``socket.socket`` before.
@@ -52,7 +52,7 @@ class Patch:
 
     def replace(self, owner: ModuleType | type, name: str, value: object) -> None:
         if hasattr(owner, name):
-            self.replaced.append((owner, name, getattr(owner, name)))
+            self.replaced.append((owner, name, vars(owner)[name]))
             setattr(owner, name, value)
 
     def put_back(self) -> None:
@@ -80,7 +80,7 @@ def _replace_names(patch: Patch, stack: Stack) -> None:
     # Loaded here, because few programs need it and OpenSSL takes its time.
     import ssl
 
-    from lwipy.blocking.tls import TlsSocket
+    from lwipy.blocking.tls import create
 
     lent = lend(stack)
     create_connection = partial(connecting.create_connection, stack)
@@ -98,7 +98,7 @@ def _replace_names(patch: Patch, stack: Stack) -> None:
     ):  # fmt: skip
         patch.replace(socket, name, partial(getattr(names, name), stack))
     patch.replace(ssl, "create_connection", create_connection)
-    patch.replace(ssl.SSLContext, "sslsocket_class", TlsSocket)
+    patch.replace(ssl.SSLSocket, "_create", classmethod(create))
 
 
 class Lent(type):

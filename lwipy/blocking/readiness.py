@@ -34,7 +34,10 @@ _ROOM: Final = 1 << 16
 
 
 class Readiness:
-    """The socket pair of one endpoint; the near end may have several descriptors."""
+    """The socket pair of one endpoint; the near end may have several descriptors.
+
+    The maker calls update() once the endpoint's events reach it: what came before that would go unseen.
+    """
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
@@ -47,7 +50,7 @@ class Readiness:
         self._shown = _WRITABLE
         # Reentrant, because a signal's handler may use the socket that it interrupted.
         self._lock = threading.RLock()
-        self.update()
+        self._process = os.getpid()
 
     def duplicate(self) -> int:
         """One more descriptor of the near end."""
@@ -80,7 +83,7 @@ class Readiness:
             if ready < 0:
                 ready = _READABLE | _WRITABLE  # it would fail, and not wait for that
             changed = ready ^ self._shown
-            if changed:
+            if changed and os.getpid() == self._process:  # after fork() the pair belongs to the parent
                 self._shown = ready
                 self._show(next(iter(self._near.values())), ready, changed)
 

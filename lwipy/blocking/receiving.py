@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import errno
 import socket
-import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
+from lwipy.blocking import ancillary
 from lwipy.blocking.base import SocketBase, fault
-from lwipy.blocking.options import PACKET_INFO, PACKET_INFO6
 from lwipy.endpoints import Datagram, TcpEndpoint
 from lwipy.endpoints.udp import DatagramEndpoint
 
@@ -36,9 +35,9 @@ class Receiving(SocketBase):
         description, timeout, peek = self._open, self._wait_time(flags), bool(flags & socket.MSG_PEEK)
         got = description.until(lambda: tcp.recv_into(view, peek=peek), timeout)
         while flags & socket.MSG_WAITALL and not peek and 0 < got < len(view):
-            rest = view[got:]
             try:
-                part = description.until(lambda rest=rest: tcp.recv_into(rest), timeout)  # type: ignore[misc]
+                with view[got:] as rest:
+                    part = description.until(lambda rest=rest: tcp.recv_into(rest), timeout)  # type: ignore[misc]
             except OSError:
                 break  # what has come is given first; the next call meets the error again, or waits again
             if part == 0:
@@ -94,7 +93,7 @@ class Receiving(SocketBase):
     # -- Messages ------------------------------------------------------------------------------------------------------
 
     def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /) -> tuple[bytes, list[Any], int, Any]:
-        """With IP_PKTINFO or IPV6_RECVPKTINFO set, a datagram brings the interface and the address it came to."""
+        """With IP_PKTINFO, IPV6_RECVPKTINFO and their like set, a datagram brings ancillary data (``ancillary.py``)."""
         if bufsize < 0:
             raise ValueError("negative buffer size in recvmsg()")
         _check_ancillary(ancbufsize)
@@ -119,27 +118,10 @@ class Receiving(SocketBase):
 
     def _describe(self, datagram: Datagram, room: int) -> tuple[list[Any], int, Any]:
         """Ancillary data, flags and source of a datagram."""
-        flags = socket.MSG_TRUNC if datagram.truncated else 0
-        ancillary = []
-        for level, kind, data in _packet_info(datagram):
-            if (level, kind) in self._open.ancillary:
-                if socket.CMSG_LEN(len(data)) <= room:
-                    ancillary.append((level, kind, data))
-                    room -= socket.CMSG_SPACE(len(data))
-                else:
-                    flags |= socket.MSG_CTRUNC
-        return ancillary, flags, self._present(datagram.source)
-
-
-def _packet_info(datagram: Datagram) -> Iterable[tuple[int, int, bytes]]:
-    """struct in_pktinfo (index, local address, destination) or in6_pktinfo (destination, index)."""
-    host = datagram.destination[0].partition("%")[0]
-    index = (0 if datagram.interface is None else datagram.interface.number).to_bytes(4, sys.byteorder)
-    if ":" in host:
-        yield *PACKET_INFO6, socket.inet_pton(socket.AF_INET6, host) + index
-    else:
-        packed = socket.inet_aton(host)
-        yield *PACKET_INFO, index + packed + packed
+        messages, flags = ancillary.describe(datagram, self._open.switches, room)
+        if datagram.truncated:
+            flags |= socket.MSG_TRUNC
+        return messages, flags, self._present(datagram.source)
 
 
 def _check_size(size: int, operation: str) -> None:

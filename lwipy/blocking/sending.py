@@ -1,5 +1,7 @@
 """How a socket sends: send and its kin, over streams and datagrams.
 
+MSG_OOB sends in line, where RFC 6093 wants the other side to take urgent data from: lwIP sends no urgent pointer.
+
 Invariant: what one thread sends with one call is not mixed with another's. They take turns (``send_lock``).
 """
 
@@ -8,13 +10,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from typing import IO, TYPE_CHECKING, Any, Final, NoReturn
 
+from lwipy.blocking import ancillary
 from lwipy.blocking.base import SocketBase, fault
-from lwipy.blocking.options import PACKET_INFO, PACKET_INFO6
 from lwipy.endpoints import TcpEndpoint
 from lwipy.endpoints.udp import LONGEST_DATAGRAM
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 _DONTWAIT: Final[int] = getattr(socket, "MSG_DONTWAIT", 0)
+_OWN_WAY: Final = ancillary.Sending()
 
 
 class Sending(SocketBase):
@@ -45,7 +47,6 @@ class Sending(SocketBase):
         endpoint = self._endpoint
         if not isinstance(endpoint, TcpEndpoint):
             return self._send_datagram(view, None, flags)
-        _check_flags(flags)
         timeout = 0 if flags & _DONTWAIT else self._timeout
         with self._turn(timeout):
             return self._open.until(lambda: endpoint.send(view), timeout)
@@ -56,7 +57,6 @@ class Sending(SocketBase):
         if not isinstance(endpoint, TcpEndpoint):
             self._send_datagram(view, None, flags)
             return
-        _check_flags(flags)
         timeout = 0 if flags & _DONTWAIT else self._timeout
         deadline = time.monotonic() + timeout if timeout else None
         description = self._open
@@ -84,39 +84,27 @@ class Sending(SocketBase):
         )
 
     def _send_datagram(
-        self, data: memoryview, to: tuple[str, int] | None, flags: int, source: str | None = None, number: int = 0
+        self, data: memoryview, to: tuple[str, int] | None, flags: int, way: ancillary.Sending = _OWN_WAY
     ) -> int:
         """A datagram is taken whole at once, or refused."""
-        _check_flags(flags)
         endpoint = self._datagrams()
         if len(data) > LONGEST_DATAGRAM:
             raise OSError(errno.EMSGSIZE, f"Message too long: {len(data)} bytes, a datagram has {LONGEST_DATAGRAM}")
-        interface = self._open.stack._interfaces.get(number)
-        endpoint.send(data, to, interface=interface, source=source)
+        interface = self._open.stack._interfaces.get(way.interface)
+        endpoint.send(data, to, interface=interface, source=way.source, ttl=way.ttl, tos=way.tos)
         return len(data)
 
     def sendmsg(
         self, buffers: Iterable[Buffer], ancdata: Iterable[Any] = (), flags: int = 0, address: Any = None, /
     ) -> int:
-        """IP_PKTINFO or IPV6_PKTINFO among the ancillary data of a datagram: the interface and address it leaves by."""
+        """The ancillary data of a datagram may say how it leaves (``ancillary.py``)."""
         parts = [_bytes(buffer) for buffer in buffers]
-        items = [_ancillary(item) for item in ancdata]
+        messages = ancillary.parse(ancdata)
         to = None if address is None else self._resolve(address, "sendmsg")
         data = parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
         if isinstance(self._endpoint, TcpEndpoint):
             return self.send(data, flags)
-        source, number = None, 0
-        for level, kind, value in items:
-            if (level, kind) == PACKET_INFO and len(value) >= 12:
-                number, source = int.from_bytes(value[:4], sys.byteorder), socket.inet_ntoa(value[4:8])
-            elif (level, kind) == PACKET_INFO6 and len(value) >= 20:
-                number, source = (
-                    int.from_bytes(value[16:20], sys.byteorder),
-                    socket.inet_ntop(socket.AF_INET6, value[:16]),
-                )
-            else:
-                raise OSError(errno.EINVAL, f"Invalid argument: ancillary data of level {level}, type {kind}")
-        return self._send_datagram(data, to, flags, None if source in ("0.0.0.0", "::") else source, number)
+        return self._send_datagram(data, to, flags, ancillary.understand(messages))
 
     # -- Files: sendfile() is the standard library's -------------------------------------------------------------------
 
@@ -131,16 +119,3 @@ def _bytes(data: Buffer) -> memoryview:
     except TypeError:
         raise TypeError(f"a bytes-like object is required, not '{type(data).__name__}'") from None
     return view if view.ndim == 1 and view.itemsize == 1 else view.cast("B")
-
-
-def _check_flags(flags: int) -> None:
-    if flags & socket.MSG_OOB:
-        raise OSError(errno.EOPNOTSUPP, "Operation not supported: lwIP sends no urgent data")
-
-
-def _ancillary(item: Any) -> tuple[int, int, bytes]:
-    try:
-        level, kind, value = item
-    except (TypeError, ValueError):
-        raise TypeError("[sendmsg() ancillary data items] must be tuples (cmsg_level, cmsg_type, cmsg_data)") from None
-    return int(level), int(kind), bytes(_bytes(value))

@@ -18,7 +18,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from lwipy.blocking import options
-from lwipy.blocking.base import fault
+from lwipy.blocking.base import c_int, fault
 from lwipy.blocking.description import Description
 from lwipy.blocking.receiving import Receiving
 from lwipy.blocking.sending import Sending
@@ -38,7 +38,7 @@ class Socket(Receiving, Sending):
         self._open.refresh()
 
     def listen(self, backlog: int = 128, /) -> None:
-        self._tcp().listen(backlog)
+        self._tcp().listen(c_int(backlog))
         self._open.listening = True
         self._open.refresh()
 
@@ -49,6 +49,9 @@ class Socket(Receiving, Sending):
         return accepted, accepted._present(endpoint.peer)
 
     def connect(self, address: Any, /) -> None:
+        self._connect(address)
+
+    def _connect(self, address: Any) -> None:
         host, port = self._resolve(address, "connect")
         # The unspecified address means this very stack, as it does to the kernel.
         to = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port
@@ -83,7 +86,7 @@ class Socket(Receiving, Sending):
 
     def connect_ex(self, address: Any, /) -> int:
         try:
-            self.connect(address)
+            self._connect(address)
         except TimeoutError as error:
             return error.errno or errno.EAGAIN
         except socket.gaierror:
@@ -95,7 +98,7 @@ class Socket(Receiving, Sending):
         return 0
 
     def shutdown(self, how: int, /) -> None:
-        if how not in (socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR):
+        if c_int(how) not in (socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR):
             raise OSError(errno.EINVAL, f"cannot shut down {how!r}: expected SHUT_RD, SHUT_WR or SHUT_RDWR")
         endpoint = self._endpoint
         if not isinstance(endpoint, TcpEndpoint):

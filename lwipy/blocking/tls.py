@@ -2,8 +2,8 @@
 
 Theory of operation. :class:`TlsSocket` is an :class:`ssl.SSLSocket` in all that has to do with TLS and a stack's socket
 in all that has not: its bases in that order. Where an SSLSocket has OpenSSL's object, it has a :class:`TlsEngine`.
-A context makes such sockets when its ``sslsocket_class`` is TlsSocket: :class:`SSLContext` here, what
-:func:`create_default_context` gives, and every context inside :func:`lwipy.patched`. Sockets of the host's stay those.
+A context makes such sockets when its ``sslsocket_class`` is TlsSocket: :class:`SSLContext` here, and what
+:func:`create_default_context` gives. Inside :func:`lwipy.patched` every context does. The host's sockets stay those.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from __future__ import annotations
 import errno
 import socket
 import ssl
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from lwipy.blocking.base import SocketBase
 from lwipy.blocking.description import bad_descriptor
 from lwipy.blocking.engine import TlsEngine
 from lwipy.blocking.socket import Socket
+
+_DONTWAIT: Final[int] = getattr(socket, "MSG_DONTWAIT", 0)
 
 if TYPE_CHECKING:
     from typing import Self
@@ -46,9 +48,10 @@ class TlsSocket(ssl.SSLSocket, Socket):  # type: ignore[misc]
     ) -> ssl.SSLSocket:
         """What ``SSLContext.wrap_socket`` calls."""
         if not isinstance(sock, SocketBase):
-            made: ssl.SSLSocket = ssl.SSLSocket._create(  # type: ignore[attr-defined]
-                sock, server_side, do_handshake_on_connect, suppress_ragged_eofs, server_hostname, context, session
-            )
+            made: ssl.SSLSocket = _create(
+                ssl.SSLSocket, sock, server_side, do_handshake_on_connect, suppress_ragged_eofs, server_hostname,
+                context, session,
+            )  # fmt: skip
             return made
         _check(sock, server_side, server_hostname, context, session)
         self = cls._take_over(sock)
@@ -86,13 +89,22 @@ class TlsSocket(ssl.SSLSocket, Socket):  # type: ignore[misc]
         return self
 
     def _has_peer(self) -> bool:
+        """SSLError when the peer is gone and has left data in the clear: it must not pass for what came by TLS."""
         try:
             self.getpeername()
+            return True
         except OSError as error:
             if error.errno != errno.ENOTCONN:
                 raise
-            return False
-        return True
+        try:
+            left = Socket.recv(self, 1, _DONTWAIT)
+        except OSError:
+            left = b""
+        if left:
+            refusal = ssl.SSLError(errno.ENOTCONN, "Closed before TLS handshake with data in recv buffer.")
+            refusal.reason, refusal.library = refusal.args[1], None  # type: ignore[assignment]
+            raise refusal
+        return False
 
     def _start(self) -> None:
         hostname: str | None = self.server_hostname
@@ -130,6 +142,21 @@ def _check(sock: SocketBase, server_side: bool, hostname: str | None, context: s
         raise ValueError("session can only be specified in client mode")
     if context.check_hostname and not hostname:
         raise ValueError("check_hostname requires server_hostname")
+
+
+_create: Final[Any] = vars(ssl.SSLSocket)["_create"].__func__
+
+
+def create(cls: type[ssl.SSLSocket], sock: socket.socket, *arguments: Any, **keywords: Any) -> ssl.SSLSocket:
+    """What :func:`lwipy.patched` puts in the place of ``SSLSocket._create``: a stack's socket gets a stack's TLS, in a
+    class that is still `cls`, whatever a program has derived."""
+    if not isinstance(sock, SocketBase):
+        made: ssl.SSLSocket = _create(cls, sock, *arguments, **keywords)
+        return made
+    if issubclass(cls, TlsSocket):
+        return cls._create(sock, *arguments, **keywords)
+    mixed: type[TlsSocket] = TlsSocket if cls is ssl.SSLSocket else type(cls.__name__, (cls, TlsSocket), {})
+    return TlsSocket._create.__func__(mixed, sock, *arguments, **keywords)  # type: ignore[attr-defined, no-any-return]
 
 
 class SSLContext(ssl.SSLContext):
