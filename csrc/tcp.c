@@ -151,8 +151,6 @@ on_error(void *arg, err_t err)
     /* Both directions have ended in order. */
   } else if (tcp->connecting) {
     tcp->error = err == ERR_RST ? LWIPY_EREFUSED : LWIPY_ETIMEOUT;
-  } else if (tcp->got_fin && err == ERR_RST) {
-    tcp->error = LWIPY_EPIPE;        /* nothing that could still be read was lost */
   } else {
     tcp->error = err == ERR_RST ? LWIPY_ERST : LWIPY_ETIMEOUT;
   }
