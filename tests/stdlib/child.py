@@ -1,4 +1,4 @@
-"""Runs one of CPython's test modules inside :func:`lwipy.patched` and says on standard output, as JSON, how each test went.
+"""Runs one of CPython's test modules inside :func:`lwipy.patched` and says, as JSON, how each test went.
 
     python child.py test.test_socket [PATTERN...]
 
