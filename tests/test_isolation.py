@@ -140,9 +140,9 @@ def test_a_stack_may_be_closed_while_others_call_it() -> None:
     stop = threading.Event()
 
     def hammer() -> None:
-        end = stack.udp()
-        end.bind(("127.0.0.1", 0))
         try:
+            end = stack.udp()
+            end.bind(("127.0.0.1", 0))
             while not stop.is_set():
                 end.send(b"x", end.address)
                 stack.poll()
