@@ -23,6 +23,8 @@ from scapy.layers.l2 import Ether
 from scapy.utils import rdpcap
 
 import lwipy
+from lwipy import Pacing, StackError
+from lwipy._native import lib
 from lwipy.links import Impair, Pcap
 from lwipy.stages import Capture, CaptureCounters
 
@@ -337,6 +339,24 @@ def test_the_driver_thread_tells_of_it(caplog: pytest.LogCaptureFixture) -> None
         pair.a.udp().send(b"x", ("10.0.0.2", 9))
         eventually(lambda: "Broken pipe" in caplog.text)
         pair.a.udp().send(b"x", ("10.0.0.2", 9))
+
+
+def test_a_stack_that_fails_leaves_a_complete_file(tmp_path: Path) -> None:
+    """The capture of what made it fail is the one that is wanted most."""
+    path = tmp_path / "last.pcap"
+    stack = lwipy.Stack()
+    link = Pcap(Impair(None, delay=1, direction="in", seed=1), path)
+    nic = stack.add_interface(link, layer=3, ipv4="10.0.0.1/24")
+    nic.pacing = Pacing()
+    stack.udp().send(b"last", ("10.0.0.2", 9))
+    nic.receive(bytes(20))
+    lib.lwipy_fail(stack._core, b"tcp_input: it went wrong")
+    with pytest.raises(StackError):
+        link.stage.flush()
+    stack.close()
+    del stack, nic  # the core is freed with the last that refers to it
+    gc.collect()
+    assert [data[28:] for _, _, data in records(path)] == [b"last"]
 
 
 @pytest.mark.skipif(shutil.which("tcpdump") is None, reason="the package tcpdump is not installed")
