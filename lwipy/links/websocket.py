@@ -31,19 +31,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import ipaddress
 import logging
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
 try:
     from websockets.asyncio.server import ServerConnection, serve
-    from websockets.exceptions import ConnectionClosed
     from websockets.http11 import Request, Response
 except ImportError as error:
     raise ImportError("the WebSocket relay needs the websockets library: pip install 'lwipy[websocket]'") from error
@@ -51,7 +47,9 @@ except ImportError as error:
 from lwipy.addresses import parse_port
 from lwipy.links.base import Link
 from lwipy.links.inbox import Inbox
+from lwipy.links.origins import allows, parse_origins
 from lwipy.links.switch import Plug, Switch
+from lwipy.links.websocket_guest import LONGEST_FRAME, GuestCounters, WebSocketGuest
 
 if TYPE_CHECKING:
     import ssl
@@ -60,22 +58,9 @@ if TYPE_CHECKING:
     from lwipy.interface import Interface
     from lwipy.stack import Stack
 
+__all__ = ["GuestCounters", "RelayCounters", "WebSocketGuest", "WebSocketRelay"]
+
 _log = logging.getLogger("lwipy.links.websocket")
-
-#: The longest message: the largest IP packet with Ethernet's header and a VLAN's.
-LONGEST_FRAME: Final = 65535 + 18
-_TOO_BIG: Final = 1009
-
-
-@dataclass
-class GuestCounters:
-    """Frames from a guest and to it; those that did not fit into a queue; messages of text."""
-
-    rx_frames: int = 0
-    rx_dropped: int = 0
-    tx_frames: int = 0
-    tx_dropped: int = 0
-    text: int = 0
 
 
 @dataclass
@@ -90,160 +75,6 @@ class RelayCounters:
     refused_full: int = 0
     too_long: int = 0
     rx_dropped: int = 0
-
-
-class WebSocketGuest(Link):
-    """One guest: a link for an interface of its own, or a device at the relay's switch.
-
-    `peer` is its address as the socket module tells it, `path` what it asked for, such as "/".
-    """
-
-    def __init__(self, relay: WebSocketRelay, connection: ServerConnection, number: int) -> None:
-        self.name = f"guest{number}"
-        self.peer: Any = connection.remote_address
-        self.path = connection.request.path if connection.request is not None else "/"
-        #: Called in the thread that drives the stack when the guest has gone, before its interface is removed.
-        self.on_close: Callable[[], None] | None = None
-        self._relay = relay
-        self._connection = connection
-        self._loop = asyncio.get_running_loop()
-        self._awake = asyncio.Event()
-        self._lock = threading.Lock()
-        self._out: list[bytes] = []
-        self._interface: Interface | None = None
-        self._inbox: Inbox | None = None
-        self._take: Callable[[list[bytes]], None] | None = None
-        self._early: list[bytes] = []
-        self._open = True
-        self._closing: asyncio.Task[None] | None = None
-        self._counters = GuestCounters()
-
-    def __repr__(self) -> str:
-        return f"<WebSocketGuest {self.name} at {self.peer}>"
-
-    @property
-    def counters(self) -> GuestCounters:
-        dropped = self._counters.rx_dropped + (self._inbox.dropped if self._inbox is not None else 0)
-        return replace(self._counters, rx_dropped=dropped)
-
-    @property
-    def connected(self) -> bool:
-        return self._open
-
-    # -- A link ------------------------------------------------------------------------------------------------------
-
-    def attach(self, interface: Interface) -> None:
-        """OSError ENOTCONN when the guest has gone already; ValueError when it has an interface."""
-        with self._lock:
-            if not self._open:
-                raise OSError(errno.ENOTCONN, f"{self!r} has gone")
-            if self._take is not None:
-                raise ValueError(f"{self!r} is in use already")
-            self._interface = interface
-            self._inbox = Inbox(interface)
-        self._connect(self._inbox.put)
-
-    def detach(self) -> None:
-        """Closes the connection. v86 will connect again, as a new guest."""
-        with self._lock:
-            self._interface = None
-        self.close()
-
-    def transmit(self, frames: Iterable[bytes]) -> None:
-        """From any thread."""
-        with self._lock:
-            if not self._open:
-                return
-            first = not self._out
-            self._out += frames
-            if (excess := len(self._out) - self._relay.queue) > 0:
-                self._counters.tx_dropped += excess
-                del self._out[self._relay.queue :]
-        if first:
-            self._call(self._awake.set)
-
-    def close(self) -> None:
-        """Ends the connection; from any thread. Closing twice is allowed."""
-        self._call(self._start_to_close)
-
-    def _start_to_close(self) -> None:
-        if self._closing is None:
-            self._closing = asyncio.ensure_future(self._connection.close(1001))
-
-    def _call(self, function: Callable[[], object]) -> None:
-        with contextlib.suppress(RuntimeError):  # the relay has been closed, and the guest with it
-            self._loop.call_soon_threadsafe(function)
-
-    def _connect(self, take: Callable[[list[bytes]], None]) -> None:
-        """Frames go there from now on, and first those that have come before."""
-        with self._lock:
-            self._take = take
-            early, self._early = self._early, []
-        if early:
-            take(early)
-
-    # -- In the relay's loop -----------------------------------------------------------------------------------------
-
-    async def _write(self) -> None:
-        while True:
-            await self._awake.wait()
-            self._awake.clear()
-            with self._lock:
-                frames, self._out = self._out, []
-            for frame in frames:
-                await self._connection.send(frame)
-                self._counters.tx_frames += 1
-
-    async def _read(self) -> None:
-        async for message in self._connection:
-            if isinstance(message, str):
-                self._ignore_text()
-                continue
-            self._counters.rx_frames += 1
-            with self._lock:
-                take = self._take
-                if take is None:
-                    self._keep_early(message)
-            if take is not None:
-                take([message])
-
-    def _keep_early(self, frame: bytes) -> None:
-        if len(self._early) < self._relay.queue:
-            self._early.append(frame)
-        else:
-            self._counters.rx_dropped += 1
-
-    def _ignore_text(self) -> None:
-        if self._counters.text == 0:
-            _log.warning("%r sent text, which is ignored: a frame is a binary message", self)
-        self._counters.text += 1
-
-    async def _serve(self) -> None:
-        """Until the connection ends, whoever ends it."""
-        writing = asyncio.ensure_future(self._write())
-        try:
-            await self._read()
-        except ConnectionClosed as error:
-            if error.sent is not None and error.sent.code == _TOO_BIG:
-                self._relay._counters.too_long += 1
-                _log.warning("%r sent a message of more than %d bytes", self, LONGEST_FRAME)
-        finally:
-            writing.cancel()
-            with contextlib.suppress(ConnectionClosed, asyncio.CancelledError):
-                await writing
-            with self._lock:
-                self._open, interface = False, self._interface
-            if interface is not None:
-                interface.stack.call_later(0, self._gone)
-
-    def _gone(self) -> None:
-        """In the thread that drives the stack."""
-        with self._lock:
-            interface, self._interface = self._interface, None
-        if self.on_close is not None:
-            self.on_close()
-        if interface is not None and interface.number:
-            interface.remove()
 
 
 class WebSocketRelay(Link):
@@ -283,7 +114,7 @@ class WebSocketRelay(Link):
         self._on_guest = on_guest
         self._stack = stack
         self._switch = switch if switch is not None else Switch()
-        self.queue = queue
+        self._queue = queue
         self._max_guests = max_guests
         self._options: dict[str, Any] = {"ping_interval": keepalive, "ping_timeout": keepalive, "ssl": ssl}
         self._inbox: Inbox | None = None
@@ -409,7 +240,7 @@ class WebSocketRelay(Link):
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         """Looks at a guest before the upgrade; an answer refuses it."""
         origins = request.headers.get_all("Origin")
-        if not all(self._allows(origin) for origin in origins):
+        if not all(allows(self._origins, origin) for origin in origins):
             self._counters.refused_origin += 1
             self._tell(f"refused a page of {', '.join(origins)[:200]}: it is not among the origins allowed")
             return connection.respond(403, "This relay does not take guests from pages of your origin.\n")
@@ -418,11 +249,6 @@ class WebSocketRelay(Link):
             self._tell(f"refused a guest: there are {self._max_guests} already")
             return connection.respond(503, "This relay has as many guests as it takes.\n")
         return None
-
-    def _allows(self, origin: str) -> bool:
-        if self._origins is None:
-            return is_of_this_machine(origin)
-        return "*" in self._origins or normalized(origin) in self._origins
 
     def _tell(self, text: str) -> None:
         """Once for each text, and for no more than a hundred: the counters have them all."""
@@ -436,13 +262,13 @@ class WebSocketRelay(Link):
             await connection.close(1013, "too many guests")
             return
         self._numbers += 1
-        guest = WebSocketGuest(self, connection, self._numbers)
+        guest = WebSocketGuest(connection, self._numbers, self._queue)
         self._guests.append(guest)
         self._counters.accepted += 1
         _log.info("%r has come", guest)
         plug = self._welcome(guest)
         try:
-            await guest._serve()
+            self._counters.too_long += not await guest.serve()
         finally:
             self._guests.remove(guest)
             if plug is not None:
@@ -452,7 +278,7 @@ class WebSocketRelay(Link):
     def _welcome(self, guest: WebSocketGuest) -> Plug | None:
         if self._on_guest is None:
             plug = self._switch.join(guest.transmit, name=guest.name)
-            guest._connect(plug.receive)
+            guest.deliver_to(plug.receive)
             return plug
         if self._stack is not None:
             self._stack.call_later(0, lambda: self._announce(guest))
@@ -469,32 +295,3 @@ class WebSocketRelay(Link):
         except Exception:
             _log.exception("on_guest failed for %r, which is sent away", guest)
             guest.close()
-
-
-# -- Origins ---------------------------------------------------------------------------------------------------------
-
-
-def normalized(origin: str) -> str:
-    """An origin as browsers write it: no path, no final slash, small letters."""
-    return origin.strip().rstrip("/").lower()
-
-
-def parse_origins(origins: str | Iterable[str] | None) -> frozenset[str] | None:
-    """ValueError for what cannot be an origin."""
-    if origins is None:
-        return None
-    found = frozenset(normalized(origin) for origin in ([origins] if isinstance(origins, str) else origins))
-    for origin in found:
-        parts = urlsplit(origin)
-        if origin not in ("*", "null") and (not parts.scheme or not parts.netloc or parts.path or parts.query):
-            raise ValueError(f"{origin!r} is not an origin: expected one such as 'https://example.org', or '*'")
-    return found
-
-
-def is_of_this_machine(origin: str) -> bool:
-    """Whether a page came from this machine: http://localhost:8000 and the like."""
-    try:
-        host = urlsplit(origin).hostname or ""
-        return host == "localhost" or host.endswith(".localhost") or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
