@@ -59,6 +59,7 @@ struct lwipy_link {
   u8_t learns;                     /* the peer is whoever sent the last datagram */
   u8_t heard;
   int waiter;                      /* see link_dgram.c */
+  u8_t moved;                      /* something was sent since the last wait */
 };
 
 #define LWIPY_LINK_BATCH ((size_t)256 << 10)

@@ -11,8 +11,9 @@
  * queue has room: it never sends. Where that cannot be had, the next call tries again.
  *
  * Invariants:
- * 1. The waiter is connected anew for each wait, since the path may lead to another socket by then, and is reported
- *    once a wait: a peer that is there and does not read costs nothing.
+ * 1. The waiter is reported once a wait: a peer that is there and does not read costs nothing. A wait that ended for
+ *    nothing means that the path leads to another socket by now, and the waiter is connected anew, or that it is our own
+ *    buffer that is full.
  * 2. A datagram that the socket refuses is dropped and counted; it never keeps the next one waiting.
  */
 #ifndef _GNU_SOURCE
@@ -152,24 +153,36 @@ lwipy_dgram_describe(const struct lwipy_link *link, char *out, size_t room)
 /* ---- Waiting for room in the peer's queue ----------------------------------------------------------------------- */
 
 static int
-dgram_wait(struct lwipy_link *link)
+connect_waiter(struct lwipy_link *link)
 {
-  struct pollfd own = { link->fd, POLLOUT, 0 };
-  if (link->peer.ss_family != AF_UNIX || link->peer_length == 0 || poll(&own, 1, 0) == 0) {
-    return -1;      /* our own buffer is full */
-  }
   if (link->waiter < 0) {
     if ((link->waiter = socket(AF_UNIX, SOCK_DGRAM, 0)) < 0) {
-      return 1;
+      return -1;
     }
     fcntl(link->waiter, F_SETFD, FD_CLOEXEC);
     fcntl(link->waiter, F_SETFL, O_NONBLOCK);
   }
-  if (connect(link->waiter, (const struct sockaddr *)&link->peer, link->peer_length) != 0 ||
-      lwipy_poller_set(lwipy_self, link->waiter, LWIPY_TAG_LINK(link->number), LWIPY_POLL_OUT | LWIPY_ONCE) != 0) {
-    return 1;
+  return connect(link->waiter, (const struct sockaddr *)&link->peer, link->peer_length);
+}
+
+static int
+dgram_wait(struct lwipy_link *link)
+{
+  struct pollfd own = { link->fd, POLLOUT, 0 };
+  if (link->peer.ss_family != AF_UNIX || link->peer_length == 0) {
+    return -1;
   }
-  return 0;
+  if (link->waiter < 0 || !link->moved) {
+    if (poll(&own, 1, 0) == 0) {
+      return -1;
+    }
+    if (connect_waiter(link) != 0) {
+      return 1;
+    }
+  }
+  link->moved = 0;
+  return lwipy_poller_set(lwipy_self, link->waiter, LWIPY_TAG_LINK(link->number),
+                          LWIPY_POLL_OUT | LWIPY_ONCE) != 0;
 }
 
 /* ---- Output -------------------------------------------------------------------------------------------------- */
@@ -242,6 +255,7 @@ dgram_send(struct lwipy_link *link)
       sent = sendmmsg(link->fd, batch.messages, gather(link, &batch), MSG_NOSIGNAL | MSG_DONTWAIT);
     }
     if (sent >= 0) {
+      link->moved = 1;
       drop_frames(link, sent);
       continue;
     }

@@ -10,7 +10,8 @@ Invariants:
 
 1. One connection at a time, as a NIC has one cable. While its other end is there, another is refused (and logged);
    once that is gone the newer one takes over, even if the loss of the older has not been told yet.
-2. Each `on_connect` is followed by one `on_disconnect`, both in the thread that drives the stack.
+2. Each `on_connect` is followed by one `on_disconnect`, both in the thread that drives the stack; the last one, when
+   the link is detached, in the thread that does so.
 3. The interface's link is up while a QemuStream is connected, and always for a QemuDgram.
 """
 
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lwipy._native import lib
-from lwipy.links._addresses import BoundSocket, Meeting, SocketAddress, parse_meeting
+from lwipy.links._addresses import BoundSocket, Meeting, SocketAddress, for_frames, parse_meeting
 from lwipy.links.descriptor import DescriptorLink
 
 if TYPE_CHECKING:
@@ -145,8 +146,6 @@ class QemuStream(_QemuLink):
 
     def _adopt(self, sock: socket.socket) -> None:
         """A connection is there: the core has it from now on."""
-        if self._where.path is None:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             self._open(lib.LWIPY_LINK_STREAM, sock.fileno())
         except BaseException:
@@ -190,6 +189,8 @@ class QemuStream(_QemuLink):
             return
         self._connecting = sock = socket.socket(self._where.family, socket.SOCK_STREAM)
         sock.setblocking(False)
+        if self._where.path is None:
+            for_frames(sock)
         result = sock.connect_ex(self._where.address)
         if result == errno.EINPROGRESS:
             self._stack.watch(sock.fileno(), self._connection_decided, write=True)
