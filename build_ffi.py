@@ -122,6 +122,10 @@ lwipy_{f.name}({", ".join(f.parameters)})
     return "".join(parts)
 
 
+# Included by the port's file of the same name, which says why.
+INCLUDED = f"{LWIP.as_posix()}/core/ipv6/ip6_frag.c"
+
+
 def lwip_sources() -> list[str]:
     """lwIP's core, IPv4, IPv6 and Ethernet files, as its own Filelists.mk names them."""
     listing = ROOT / LWIP / "Filelists.mk"
@@ -133,6 +137,7 @@ def lwip_sources() -> list[str]:
         match = re.search(rf"^{variable}=(.*)$", text, flags=re.M)
         assert match, f"{variable} is not in {listing}"
         files += [name.replace("$(LWIPDIR)", LWIP.as_posix()) for name in match[1].split()]
+    files.remove(INCLUDED)
     return [*files, f"{LWIP.as_posix()}/netif/ethernet.c"]
 
 
@@ -142,7 +147,7 @@ def port_sources() -> list[str]:
 
 def headers() -> list[str]:
     found = [*(ROOT / CSRC).rglob("*.h"), *(ROOT / LWIP / "include").rglob("*.h")]
-    return [*sorted(p.relative_to(ROOT).as_posix() for p in found), "lwip/src/Filelists.mk", "lwip/COPYING"]
+    return [*sorted(p.relative_to(ROOT).as_posix() for p in found), INCLUDED, "lwip/src/Filelists.mk", "lwip/COPYING"]
 
 
 def lwip_version() -> str:

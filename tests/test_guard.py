@@ -49,6 +49,8 @@ from scapy.layers.inet6 import (
 )
 from scapy.layers.l2 import ARP
 
+from lwipy import Option
+
 LINK_LOCAL = "fe80::66"
 
 
@@ -301,6 +303,39 @@ def test_a_path_has_at_least_the_least_mtu(target: Target, mtu: int) -> None:
     assert sizes
     assert max(sizes) <= 1500
     assert len(sizes) == 3
+
+
+@pytest.mark.parametrize("by", ["message", "interface"])
+def test_a_smaller_path_mtu_in_mid_connection_loses_nothing(target: Target, by: str) -> None:
+    """lwIP cuts TCP's own copy of a segment to pieces, and meets a null pointer when it sends it again."""
+    listener = serve(target, 6)
+    peer = Peer(target, family=6).connect(options=[("MSS", 1440)])
+    server = listener.accept()
+    server.set_option(Option.NODELAY, 1)
+    server.send(bytes(14400))  # as much as may be on its way
+    content = b"".join(bytes([65 + n]) * 300 for n in range(24))
+    for at in range(0, len(content), 300):
+        server.send(content[at : at + 300])  # segments of several buffers each
+    if by == "message":
+        target.inject(ip(6) / ICMPv6PacketTooBig(mtu=1280) / IPv6(src=TARGET[6], dst=ATTACKER[6]) / TCP(sport=80))
+    else:
+        target.nic.mtu = 1280
+    target.out.clear()
+    peer.ack += 14400
+    target.inject(peer.segment("A"))
+    target.time.run(limit=20)
+    wholes: dict[int, dict[int, bytes]] = {}
+    for packet in target.answers(IPv6ExtHdrFragment):
+        header = packet[IPv6ExtHdrFragment]
+        wholes.setdefault(header.id, {})[header.offset] = bytes(header.payload)
+    segments = [TCP(b"".join(parts[at] for at in sorted(parts))) for parts in wholes.values()]
+    assert len(segments) > 8  # some of them twice and more
+    for segment in segments:
+        at = segment.seq - peer.ack
+        assert bytes(segment.payload) == content[at : at + 1440]
+    server.abort()
+    target.nic.mtu = 1500
+    target.assert_unharmed()
 
 
 def test_a_smaller_path_mtu_is_believed(target: Target) -> None:

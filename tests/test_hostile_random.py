@@ -145,9 +145,9 @@ def mutated(frame: bytes, draw: random.Random) -> bytes:
 class Busy:
     """A stack in the middle of everything: it listens, receives, resolves names, asks for a lease and for routers."""
 
-    def __init__(self, time: VirtualTime, seed: int) -> None:
+    def __init__(self, time: VirtualTime, seed: int, **arguments: int) -> None:
         self.time = time
-        self.stack = stack = time.stack(seed=seed + 1)
+        self.stack = stack = time.stack(seed=seed + 1, **arguments)
         self.nic = stack.add_interface(mac=TARGET_MAC, ipv4="10.0.0.1/24", ipv6="fd00::1/64", checksums=False)
         for address in [*ATTACKER.values(), LINK_LOCAL]:
             self.nic.add_neighbour(address, ATTACKER_MAC)

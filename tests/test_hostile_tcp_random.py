@@ -7,10 +7,11 @@ that most of them get far into lwIP. Sums are off on this interface: a peer can 
 from __future__ import annotations
 
 import random
+import socket
 import struct
 
 import pytest
-from attacker import ATTACKER, ATTACKER_MAC, TARGET, TARGET_MAC, quick_segment
+from attacker import ATTACKER, ATTACKER_MAC, ETHERNET, TARGET, TARGET_MAC, quick_segment
 
 import lwipy
 from lwipy import Option, TcpEndpoint
@@ -150,6 +151,18 @@ def quiet(time: VirtualTime, stack: lwipy.Stack) -> int:
     return stack.statistics.memory_used
 
 
+def shrink(nic: lwipy.Interface, family: int, draw: random.Random) -> None:
+    """The way gets narrower, or wider again: the interface's own, or one further on, of which a router tells."""
+    if family == 4 or draw.random() < 0.5:
+        nic.mtu = draw.choice([1500, 1500, 1280, 9000] + [576, 100] * (family == 4))
+        return
+    target, attacker = (socket.inet_pton(socket.AF_INET6, end[6]) for end in (TARGET, ATTACKER))
+    quoted = struct.pack("!IHBB", 6 << 28, 0, 59, 64) + target + attacker
+    message = struct.pack("!BBHI", 2, 0, 0, draw.choice([1280, 1281, 1400, 1500])) + quoted
+    header = struct.pack("!IHBB", 6 << 28, len(message), 58, 64) + attacker + target
+    nic.receive(ETHERNET + b"\x86\xdd" + header + message)
+
+
 def storm(seed: int, rounds: int = ROUNDS) -> None:
     draw = random.Random(seed)
     family = draw.choice([4, 6])
@@ -168,6 +181,8 @@ def storm(seed: int, rounds: int = ROUNDS) -> None:
                 nic.receive(draw.choice(list(talks.values())).attack())
             elif chance < 0.9:
                 application.step()
+            elif chance < 0.91:
+                shrink(nic, family, draw)
             elif chance < 0.99:
                 time.run(limit=draw.choice([0.001, 0.03, 0.2, 1.0, 3.0]))
             else:
