@@ -40,6 +40,10 @@
 #endif
 
 #ifndef __linux__
+/* Some of the others have these calls, and all do without. */
+#define mmsghdr  lwipy_mmsghdr
+#define recvmmsg lwipy_recvmmsg
+#define sendmmsg lwipy_sendmmsg
 struct mmsghdr { struct msghdr msg_hdr; unsigned msg_len; };
 
 static int
