@@ -37,7 +37,7 @@ def read(interpreter: Interpreter) -> tuple[str, dict[tuple[str, str], int]]:
 
 
 def lost(interpreter: Interpreter, module: str, outcome: Outcome) -> list[str]:
-    """What the table has and the outcome has not, in words. Another release of the series has other tests: no counts."""
+    """What the table has and the outcome has not, in words. Other releases have other tests: no counts."""
     version, recorded = read(interpreter)
     if version != interpreter.version:
         return []
