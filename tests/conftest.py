@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import pytest
 
 import lwipy
 from lwipy.testing import VirtualTime
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -48,3 +53,17 @@ def threads() -> Iterator[Pair]:
     """Two wired hosts, each driven by a thread."""
     with lwipy.Stack() as a, lwipy.Stack() as b:
         yield Pair.of(a, b)
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    """Threads for what blocks."""
+    with ThreadPoolExecutor(32) as executor:
+        yield executor
+
+
+def started(pool: ThreadPoolExecutor, work: Callable[[], T]) -> Future[T]:
+    """Runs `work` in a thread and gives it time to block."""
+    future = pool.submit(work)
+    time.sleep(0.05)
+    return future

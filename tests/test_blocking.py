@@ -9,34 +9,18 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
 
 import pytest
-from conftest import Pair
+from conftest import Pair, started
 
 import lwipy
 from lwipy.blocking import Socket, ping
 
-T = TypeVar("T")
 IP_PKTINFO = 8  # the socket module has no name for it before 3.14
 FAMILIES = pytest.mark.parametrize(
     ("family", "host"), [(socket.AF_INET, "10.0.0.1"), (socket.AF_INET6, "fd00::1")], ids=["ipv4", "ipv6"]
 )
-
-
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(32) as executor:
-        yield executor
-
-
-def started(pool: ThreadPoolExecutor, work: Callable[[], T]) -> Future[T]:
-    """Runs `work` in a thread and gives it time to block."""
-    future = pool.submit(work)
-    time.sleep(0.05)
-    return future
 
 
 @FAMILIES

@@ -31,6 +31,11 @@ UPGRADE = (
 )
 
 
+def relays_since(before: list[threading.Thread]) -> int:
+    """How many threads of relays run that were not there before."""
+    return sum(thread.name == "lwipy-websocket" and thread not in before for thread in threading.enumerate())
+
+
 @contextlib.contextmanager
 def guest(relay: WebSocketRelay, ipv4: str) -> Iterator[lwipy.Stack]:
     """A second stack behind a WebSocket: what an emulator in a browser is to the relay."""
@@ -245,28 +250,27 @@ def test_removing_the_interface_closes_the_guests_connection(stack: lwipy.Stack)
 
 
 def test_by_hand_frames_are_received_by_poll() -> None:
-    stack = lwipy.Stack()
     relay = WebSocketRelay()
-    nic = stack.add_interface(relay, ipv4="10.0.0.1/24")
-    with connect(relay.url) as client:
-        eventually(lambda: relay.guests)
-        client.send(frame(BROADCAST, 5))
-        eventually(lambda: relay.guests[0].counters.rx_frames == 1)
-        assert nic.counters.rx_frames == 0
-        stack.poll()
-        assert nic.counters.rx_frames == 1
-    stack.close()
+    with contextlib.closing(lwipy.Stack()) as stack:
+        nic = stack.add_interface(relay, ipv4="10.0.0.1/24")
+        with connect(relay.url) as client:
+            eventually(lambda: relay.guests)
+            client.send(frame(BROADCAST, 5))
+            eventually(lambda: relay.guests[0].counters.rx_frames == 1)
+            assert nic.counters.rx_frames == 0
+            # The guest counts a frame before it hands it over.
+            eventually(lambda: (stack.poll(), nic.counters.rx_frames)[1])
+            assert nic.counters.rx_frames == 1
 
 
 def test_a_blocking_call_by_hand_is_woken_by_frames() -> None:
-    stack = lwipy.Stack()
     relay = WebSocketRelay()
-    stack.add_interface(relay, ipv4="10.0.0.1/24")
-    with guest(relay, "10.0.0.2/24") as one:
-        serving = serve_sums(one, "10.0.0.2")
-        send_and_check(stack, "10.0.0.2", 100_000)
-        serving.join()
-    stack.close()
+    with contextlib.closing(lwipy.Stack()) as stack:
+        stack.add_interface(relay, ipv4="10.0.0.1/24")
+        with guest(relay, "10.0.0.2/24") as one:
+            serving = serve_sums(one, "10.0.0.2")
+            send_and_check(stack, "10.0.0.2", 100_000)
+            serving.join()
 
 
 def test_in_an_asyncio_loop() -> None:
@@ -471,6 +475,7 @@ def test_an_address_in_use_is_told_at_the_call(relay: WebSocketRelay) -> None:
 
 
 def test_it_closes_with_its_interface_and_can_be_opened_again(stack: lwipy.Stack) -> None:
+    before = threading.enumerate()
     relay = WebSocketRelay()
     nic = stack.add_interface(relay, ipv4="10.0.0.1/24")
     address, url = relay.address, relay.url
@@ -489,16 +494,16 @@ def test_it_closes_with_its_interface_and_can_be_opened_again(stack: lwipy.Stack
     stack.add_interface(relay, ipv4="10.0.0.1/24")
     with connect(relay.url):
         eventually(lambda: relay.guests)
-    names = [thread.name for thread in threading.enumerate()]
-    assert names.count("lwipy-websocket") == 1
+        assert relays_since(before) == 1
 
 
 def test_closing_the_stack_closes_the_relay() -> None:
+    before = threading.enumerate()
     with lwipy.Stack() as stack:
         relay = WebSocketRelay()
         stack.add_interface(relay)
         address = relay.address
-    assert "lwipy-websocket" not in [thread.name for thread in threading.enumerate()]
+    assert relays_since(before) == 0
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(address)
 

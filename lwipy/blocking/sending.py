@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import operator
 import socket
 import time
 from collections.abc import Iterable, Iterator
@@ -86,7 +87,8 @@ class Sending(SocketBase):
     def _send_datagram(
         self, data: memoryview, to: tuple[str, int] | None, flags: int, way: ancillary.Sending = _OWN_WAY
     ) -> int:
-        """A datagram is taken whole at once, or refused."""
+        """A datagram is taken whole at once, or refused: no flag changes that."""
+        operator.index(flags)
         endpoint = self._datagrams()
         if len(data) > LONGEST_DATAGRAM:
             raise OSError(errno.EMSGSIZE, f"Message too long: {len(data)} bytes, a datagram has {LONGEST_DATAGRAM}")

@@ -1,6 +1,6 @@
 """Runs one of CPython's test modules inside :func:`lwipy.patched` and says, as JSON, how each test went.
 
-    python child.py test.test_socket [PATTERN...]
+    python -m stdlib.child test.test_socket [PATTERN...]
 
 The server and the client of each test are sockets of one stack, which talk over its loopback. The module is imported
 inside the patch, because it derives classes and looks for features when it is imported.
@@ -19,9 +19,8 @@ import unittest
 from collections.abc import Iterator
 from typing import Any
 
-import left_out
-
 import lwipy
+from stdlib import left_out
 
 
 class Record(unittest.TextTestResult):
