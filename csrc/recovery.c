@@ -17,11 +17,9 @@
  * 2. While `active`, TF_INFR is set: lwIP neither halves the window again nor sends the first hole by itself.
  * 3. After a timeout (TF_RTO) lwIP sends everything again; recovery is over then, and RESENT means nothing any more.
  */
-#include "recovery.h"
+#include "tcp_endpoint.h"
 
 #include <string.h>
-
-#include "lwip/priv/tcp_priv.h"
 
 #define SACKED        0x40
 #define RESENT        0x80
@@ -192,4 +190,27 @@ lwipy_recover(struct lwipy_recovery *recovery, struct tcp_pcb *pcb)
   tcp_set_flags(pcb, TF_INFR);
   pcb->cwnd = pcb->ssthresh + board.bytes;
   tcp_output(pcb);
+}
+
+/* The hook is called before lwIP has seen the segment, so the work waits until it is through. */
+static lwipy_handle recovering;
+
+void
+lwipy_tcp_recover_later(const struct tcp_pcb *pcb)
+{
+  const struct lwipy_tcp *tcp = pcb->callback_arg;
+  recovering = tcp != NULL ? tcp->end.handle : 0;
+}
+
+void
+lwipy_tcp_recover(void)
+{
+  if (recovering != 0) {
+    struct lwipy_tcp *tcp = lwipy_end_find(recovering, LWIPY_KIND_TCP);
+    recovering = 0;
+    if (tcp != NULL && tcp->pcb != NULL && tcp->connected) {
+      lwipy_tcp_use_window(tcp);
+      lwipy_recover(&tcp->recovery, tcp->pcb);
+    }
+  }
 }

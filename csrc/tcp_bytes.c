@@ -1,0 +1,164 @@
+/*
+ * Bytes of a connection, both ways, and the ends of the two directions.
+ */
+#include "tcp_endpoint.h"
+
+#include <string.h>
+
+static int
+cannot_send(struct lwipy_tcp *tcp)
+{
+  if (tcp->error) {
+    return lwipy_tcp_take_error(tcp);
+  }
+  if (tcp->connecting) {
+    tcp->end.armed |= LWIPY_WRITABLE;
+    return LWIPY_EWOULDBLOCK;
+  }
+  if (!tcp->connected || tcp->write_shut || tcp->pcb == NULL) {
+    return LWIPY_EPIPE;
+  }
+  return 0;
+}
+
+int64_t
+core_tcp_send(lwipy_handle handle, const void *data, size_t length)
+{
+  struct lwipy_tcp *tcp = lwipy_end_find(handle, LWIPY_KIND_TCP);
+  size_t done = 0;
+  int result;
+  if (tcp == NULL) {
+    return LWIPY_EHANDLE;
+  }
+  if ((result = cannot_send(tcp)) != 0) {
+    return result;
+  }
+  lwipy_timers_stir();
+  lwipy_tcp_use_window(tcp);
+  lwipy_tcp_start(tcp);
+  while (done < length) {
+    size_t part = LWIP_MIN(length - done, LWIP_MIN(tcp->pcb->snd_buf, 0xffff));
+    u8_t more = done + part < length ? TCP_WRITE_FLAG_MORE : 0;
+    if (part == 0 || tcp_write(tcp->pcb, (const u8_t *)data + done, (u16_t)part, TCP_WRITE_FLAG_COPY | more) != ERR_OK) {
+      break;
+    }
+    done += part;
+  }
+  if (done > 0) {
+    tcp_output(tcp->pcb);
+  }
+  if (done < length) {
+    tcp->end.armed |= LWIPY_WRITABLE;
+  }
+  return done > 0 || length == 0 ? (int64_t)done : LWIPY_EWOULDBLOCK;
+}
+
+static void
+open_window(struct lwipy_tcp *tcp, u32_t length)
+{
+  lwipy_tcp_use_window(tcp);
+  while (length > 0 && tcp->pcb != NULL) {
+    u16_t part = (u16_t)LWIP_MIN(length, 0xffff);
+    tcp_recved(tcp->pcb, part);
+    length -= part;
+  }
+}
+
+int64_t
+core_tcp_recv(lwipy_handle handle, void *buffer, size_t room, int peek)
+{
+  struct lwipy_tcp *tcp = lwipy_end_find(handle, LWIPY_KIND_TCP);
+  u32_t done;
+  if (tcp == NULL) {
+    return LWIPY_EHANDLE;
+  }
+  if (tcp->queue.bytes > 0) {
+    done = lwipy_rxqueue_get(&tcp->queue, buffer, (u32_t)LWIP_MIN(room, 0x7fffffff), peek);
+    if (!peek && tcp->pcb != NULL) {
+      lwipy_timers_stir();
+      open_window(tcp, done);
+    }
+    return done;
+  }
+  if (tcp->got_fin || tcp->read_shut) {
+    return 0;                        /* the end stays the end, whatever happens to the other direction */
+  }
+  if (tcp->error) {
+    return lwipy_tcp_take_error(tcp);
+  }
+  if (tcp->connected && tcp->pcb == NULL) {
+    return 0;
+  }
+  if (!tcp->connected && !tcp->connecting) {
+    return LWIPY_ENOTCONN;
+  }
+  tcp->end.armed |= LWIPY_READABLE;
+  return LWIPY_EWOULDBLOCK;
+}
+
+int
+core_tcp_shutdown(lwipy_handle handle, int read, int write)
+{
+  struct lwipy_tcp *tcp = lwipy_end_find(handle, LWIPY_KIND_TCP);
+  if (tcp == NULL) {
+    return LWIPY_EHANDLE;
+  }
+  if (tcp->pcb != NULL && tcp->pcb->state == LISTEN) {
+    if (read) {
+      /* Ends the listening, as on Linux: whoever waits in accept() gets EINVAL. */
+      struct tcp_pcb *pcb;
+      lwipy_tcp_remember(tcp);
+      memcpy(&tcp->shadow, tcp->pcb, sizeof(tcp->shadow));
+      pcb = lwipy_tcp_detach(tcp);
+      lwipy_tcp_end_listener(tcp, pcb);
+      lwipy_signal(&tcp->end, LWIPY_READABLE);
+    }
+    return 0;
+  }
+  if (!tcp->connected) {
+    return tcp->error ? lwipy_tcp_take_error(tcp) : LWIPY_ENOTCONN;
+  }
+  if (read && !tcp->read_shut) {
+    u32_t unread = tcp->queue.bytes;
+    tcp->read_shut = 1;
+    lwipy_rxqueue_clear(&tcp->queue);
+    if (tcp->pcb != NULL) {
+      open_window(tcp, unread);
+    }
+    lwipy_signal(&tcp->end, LWIPY_READABLE);
+  }
+  if (write && !tcp->write_shut) {
+    tcp->write_shut = 1;
+    if (tcp->pcb == NULL) {
+      return LWIPY_ENOTCONN;
+    }
+    lwipy_timers_stir();
+    lwipy_tcp_use_window(tcp);
+    return tcp_shutdown(tcp->pcb, 0, 1);
+  }
+  return 0;
+}
+
+int
+core_tcp_linger(lwipy_handle handle)
+{
+  struct lwipy_tcp *tcp = lwipy_end_find(handle, LWIPY_KIND_TCP);
+  if (tcp == NULL) {
+    return LWIPY_EHANDLE;
+  }
+  if (tcp->pcb == NULL || !tcp->connected) {
+    lwipy_signal(&tcp->end, LWIPY_ACKED);
+    return 0;
+  }
+  tcp->lingering = 1;
+  if (!tcp->write_shut) {
+    tcp->write_shut = 1;
+    lwipy_timers_stir();
+    lwipy_tcp_use_window(tcp);
+    return tcp_shutdown(tcp->pcb, 0, 1);
+  }
+  if (tcp->pcb->unsent == NULL && tcp->pcb->unacked == NULL) {
+    lwipy_signal(&tcp->end, LWIPY_ACKED);
+  }
+  return 0;
+}

@@ -1,0 +1,60 @@
+/*
+ * What the files of a TCP endpoint share: tcp.c (life), tcp_listen.c, tcp_bytes.c, tcp_options.c, ack.c, recovery.c.
+ */
+#ifndef LWIPY_TCP_ENDPOINT_H
+#define LWIPY_TCP_ENDPOINT_H
+
+#include "recovery.h"
+#include "tcp.h"
+
+#include "lwip/priv/tcp_priv.h"
+#include "lwip/tcp.h"
+
+#define LEAST_MSS      64          /* a peer that asks for less only wants to make work */
+
+struct lwipy_tcp {
+  struct lwipy_end end;
+  struct tcp_pcb *pcb;
+  u32_t rcvbuf, sndbuf;
+  u8_t connecting, connected, got_fin, read_shut, write_shut, lingering;
+  u8_t nodelay, started;
+  u32_t keep_idle, keep_intvl, keep_cnt;   /* milliseconds, milliseconds, probes */
+  s16_t error;                     /* not yet told */
+  lwipy_address local, remote;     /* remembered for when the pcb is gone */
+  struct ip_pcb shadow;            /* as well */
+  ip_addr_t bound;                 /* what a pcb starts with: the family, and where bind() put it */
+  u16_t bound_port;
+  struct lwipy_rxqueue queue;
+  struct lwipy_recovery recovery;
+  /* a listener's: connections not yet accepted */
+  u32_t backlog, waiting;
+  struct lwipy_tcp *first, **last;
+  /* a waiting connection's */
+  struct lwipy_tcp *parent, *next;
+};
+
+struct tcp_pcb *lwipy_tcp_detach(struct lwipy_tcp *tcp);   /* from here on lwIP goes on alone with the pcb */
+void lwipy_tcp_attach(struct lwipy_tcp *tcp, struct tcp_pcb *pcb);
+int lwipy_tcp_need_pcb(struct lwipy_tcp *tcp);
+void lwipy_tcp_remember(struct lwipy_tcp *tcp);            /* its addresses, for when the pcb is gone */
+void lwipy_tcp_start(struct lwipy_tcp *tcp);               /* before the first byte */
+void lwipy_tcp_apply_options(const struct lwipy_tcp *tcp, struct tcp_pcb *pcb);
+void lwipy_tcp_end_listener(struct lwipy_tcp *tcp, struct tcp_pcb *pcb);
+int lwipy_tcp_has_room(const struct lwipy_tcp *tcp);
+
+static inline void
+lwipy_tcp_use_window(const struct lwipy_tcp *tcp)
+{
+  lwipy_rcvbuf = tcp->rcvbuf;
+}
+
+/* The error that is to be raised now, taken from the endpoint; 0 for none. */
+static inline int
+lwipy_tcp_take_error(struct lwipy_tcp *tcp)
+{
+  int error = tcp->error;
+  tcp->error = 0;
+  return error;
+}
+
+#endif /* LWIPY_TCP_ENDPOINT_H */

@@ -1,0 +1,146 @@
+/*
+ * Listeners: the accept queue, its bound, and what goes when a listener goes.
+ */
+#include "tcp_endpoint.h"
+
+int
+lwipy_tcp_backlog_full(const void *listener)
+{
+  const struct lwipy_tcp *tcp = listener;
+  return tcp == NULL || tcp->waiting >= tcp->backlog;
+}
+
+static err_t
+on_accept(void *arg, struct tcp_pcb *pcb, err_t err)
+{
+  struct lwipy_tcp *listener = arg, *tcp;
+  if (pcb == NULL || err != ERR_OK || listener == NULL ||
+      (tcp = lwipy_end_new(LWIPY_KIND_TCP, sizeof(*tcp))) == NULL) {
+    return ERR_MEM;                /* lwIP resets the connection */
+  }
+  /* What was announced in the handshake, though the listener's buffer may have been changed since. */
+  tcp->rcvbuf = (pcb->flags & TF_WND_SCALE) ? pcb->rcv_wnd : LWIP_MAX(listener->rcvbuf, pcb->rcv_wnd);
+  tcp->sndbuf = listener->sndbuf;
+  tcp->nodelay = listener->nodelay;
+  tcp->keep_idle = listener->keep_idle;
+  tcp->keep_intvl = listener->keep_intvl;
+  tcp->keep_cnt = listener->keep_cnt;
+  tcp->connected = 1;
+  pcb->snd_buf = tcp->sndbuf;
+  pcb->ssthresh = tcp->sndbuf;
+  lwipy_tcp_attach(tcp, pcb);
+  pcb->mss = LWIP_MAX(pcb->mss, LEAST_MSS);
+  lwipy_tcp_remember(tcp);
+  tcp->parent = listener;
+  *listener->last = tcp;
+  listener->last = &tcp->next;
+  listener->waiting++;
+  lwipy_signal(&listener->end, LWIPY_READABLE);
+  return ERR_OK;
+}
+
+/* A listener that goes takes with it what nobody can accept any more: half-open connections, and waiting ones. */
+static void
+abort_half_open(struct lwipy_tcp *listener)
+{
+  struct tcp_pcb *pcb = tcp_active_pcbs;
+  while (pcb != NULL) {
+    struct tcp_pcb *next = pcb->next;
+    if (pcb->state == SYN_RCVD && pcb->callback_arg == listener) {
+      tcp_arg(pcb, NULL);
+      tcp_abort(pcb);
+    }
+    pcb = next;
+  }
+}
+
+static void
+abort_waiting(struct lwipy_tcp *listener)
+{
+  while (listener->first != NULL) {
+    struct lwipy_tcp *tcp = listener->first;
+    struct tcp_pcb *pcb = lwipy_tcp_detach(tcp);
+    listener->first = tcp->next;
+    lwipy_rxqueue_clear(&tcp->queue);
+    lwipy_end_free(&tcp->end);
+    if (pcb != NULL) {
+      tcp_abort(pcb);
+    }
+  }
+  listener->last = &listener->first;
+  listener->waiting = 0;
+}
+
+void
+lwipy_tcp_end_listener(struct lwipy_tcp *tcp, struct tcp_pcb *pcb)
+{
+  abort_half_open(tcp);
+  abort_waiting(tcp);
+  lwipy_rcvbuf = 0;
+  tcp_close(pcb);
+}
+
+int
+core_tcp_listen(lwipy_handle handle, int backlog)
+{
+  struct lwipy_tcp *tcp = lwipy_end_find(handle, LWIPY_KIND_TCP);
+  struct tcp_pcb *pcb, *listening;
+  err_t err;
+  if (tcp == NULL) {
+    return LWIPY_EHANDLE;
+  }
+  tcp->backlog = (u32_t)LWIP_MAX(backlog, 1);
+  if (tcp->pcb != NULL && tcp->pcb->state == LISTEN) {
+    return 0;                      /* a second listen() changes the backlog */
+  }
+  if (tcp->connected || tcp->connecting || lwipy_tcp_need_pcb(tcp) != 0 || tcp->pcb->state != CLOSED) {
+    return LWIPY_EVAL;
+  }
+  if (tcp->pcb->local_port == 0) {
+    err = tcp_bind(tcp->pcb, NULL, 0);
+    if (err != ERR_OK) {
+      return err;
+    }
+  }
+  pcb = lwipy_tcp_detach(tcp);
+  listening = tcp_listen_with_backlog_and_err(pcb, TCP_DEFAULT_LISTEN_BACKLOG, &err);
+  if (listening == NULL) {
+    lwipy_tcp_attach(tcp, pcb);
+    return err;
+  }
+  tcp->pcb = listening;
+  tcp_arg(listening, tcp);
+  tcp_accept(listening, on_accept);
+  return 0;
+}
+
+int
+core_tcp_accept(lwipy_handle handle, lwipy_handle *out)
+{
+  struct lwipy_tcp *listener = lwipy_end_find(handle, LWIPY_KIND_TCP), *tcp;
+  if (listener == NULL) {
+    return LWIPY_EHANDLE;
+  }
+  if (listener->pcb == NULL || listener->pcb->state != LISTEN) {
+    return LWIPY_EVAL;
+  }
+  tcp = listener->first;
+  if (tcp == NULL) {
+    listener->end.armed |= LWIPY_READABLE;
+    return LWIPY_EWOULDBLOCK;
+  }
+  listener->first = tcp->next;
+  if (listener->first == NULL) {
+    listener->last = &listener->first;
+  }
+  listener->waiting--;
+  tcp->next = tcp->parent = NULL;
+  tcp->last = &tcp->first;
+  *out = tcp->end.handle;
+  /* Events of its time in the queue went to nobody: say again what waits. */
+  tcp->end.armed = LWIPY_READABLE | LWIPY_WRITABLE;
+  if (tcp->queue.bytes > 0 || tcp->got_fin || tcp->pcb == NULL) {
+    lwipy_signal(&tcp->end, LWIPY_READABLE | (tcp->error ? LWIPY_FAILED : 0) | (tcp->pcb == NULL ? LWIPY_CLOSED : 0));
+  }
+  return 0;
+}
