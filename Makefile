@@ -11,6 +11,9 @@ SANITIZED = $(addprefix tests/,test_tcp.py test_udp.py test_interface.py test_gu
 # tells of it.
 AGAIN = --reruns 2 --reruns-delay 2
 
+# A file of tests goes to one of two workers as a whole, those that take long first (tests/conftest.py).
+WORKERS = --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
 .PHONY: demo test build check sanitize bench clean
 
 demo: build
@@ -18,7 +21,7 @@ demo: build
 
 test: $(VENV)/.test check
 	tests/guests/prepare.sh $(PY)
-	$(PY) -m pytest $(AGAIN)
+	$(PY) -m pytest $(WORKERS) $(AGAIN)
 	PYTHON=$(PY) tools/sanitize.sh $(SANITIZED)
 
 check: $(VENV)/.test

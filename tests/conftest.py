@@ -15,6 +15,13 @@ from lwipy.testing import VirtualTime
 
 T = TypeVar("T")
 
+# With several workers the longest files begin, or one of them would be left running alone at the end.
+LONGEST = ("test_guests.py", "test_stdlib.py", "test_kernel_peer.py", "test_guest_images.py", "test_packaging.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
 
 @dataclass
 class Pair:
