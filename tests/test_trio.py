@@ -15,7 +15,7 @@ import pytest
 import trio
 import trio.testing
 from conftest import Pair
-from trio_world import PORT, clog, connected, nothing_left, run, soon, two_hosts
+from trio_world import PORT, clog, connected, nothing_left, run, two_hosts
 
 import lwipy
 from lwipy.trio import SocketStream, UdpSocket, driving, getaddrinfo, open_tcp_listeners, open_tcp_stream, serve_tcp
@@ -80,8 +80,6 @@ def test_serving_and_connecting(host: str) -> None:
                 await stream.send_all(b"hello")
                 assert await stream.receive_some() == b"hello"
             nursery.cancel_scope.cancel()
-        async with two_hosts() as pair:
-            pass
 
     run(main)
 
@@ -667,6 +665,5 @@ def test_a_stack_closed_under_its_streams_breaks_them() -> None:
                 await near.aclose()
                 await listener.aclose()
                 await far.aclose()
-                await soon(lambda: True)
 
     run(main)
