@@ -135,6 +135,121 @@ def test_a_handshake_that_stalls_is_given_up() -> None:
     run(main, VirtualLoop)
 
 
+def test_a_client_that_never_begins_the_handshake_is_given_up() -> None:
+    accepted: list[Recorder] = []
+
+    def factory() -> Recorder:
+        accepted.append(Recorder())
+        return accepted[-1]
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        async with two_hosts(clock=loop.time) as pair:
+            server = await create_server(
+                pair.b, factory, "10.0.0.2", 443, ssl=server_context(), ssl_handshake_timeout=5
+            )
+            _, silent = await create_connection(pair.a, Recorder, "10.0.0.2", 443)
+            began = loop.time()
+            await silent.lost
+            assert loop.time() - began < 6
+            assert [protocol.calls for protocol in accepted] == [[]]
+            server.close()
+            await server.wait_closed()
+
+    run(main, VirtualLoop)
+
+
+def test_a_peer_that_vanishes_in_the_handshake() -> None:
+    async def leave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.transport.abort()
+
+    async def main() -> None:
+        async with two_hosts() as pair:
+            server = await start_server(pair.b, leave, port=443)
+            with pytest.raises(ConnectionError):
+                await open_connection(pair.a, "10.0.0.2", 443, ssl=client_context())
+            server.close()
+            await server.wait_closed()
+
+    run(main)
+
+
+def test_clear_text_where_tls_is_expected() -> None:
+    async def main() -> None:
+        async with two_hosts() as pair:
+            server = await start_server(pair.b, echo, port=443, ssl=server_context())
+            reader, writer = await open_connection(pair.a, "10.0.0.2", 443)
+            writer.write(b"GET / HTTP/1.1\r\n\r\n")
+            with suppress(ConnectionError):
+                assert b"HTTP" not in await reader.read()
+            await ended(writer)
+            server.close()
+            await server.wait_closed()
+
+    run(main)
+
+
+def test_an_upgrade_that_stalls_is_given_up() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        async with two_hosts(clock=loop.time) as pair:
+            server = await create_server(pair.b, asyncio.Protocol, "10.0.0.2", 25)
+            transport, protocol = await create_connection(pair.a, asyncio.Protocol, "10.0.0.2", 25)
+            with pytest.raises(ConnectionAbortedError, match="handshake is taking longer than 5"):
+                await start_tls(transport, protocol, client_context(), ssl_handshake_timeout=5)
+            server.close()
+            server.abort_clients()
+            await server.wait_closed()
+
+    run(main, VirtualLoop)
+
+
+@pytest.mark.parametrize("goodbye", [True, False])
+def test_garbage_in_the_clear_is_never_data(goodbye: bool) -> None:
+    """After close_notify the stream has ended, and what follows is nobody's; without it, garbage is an error."""
+    arrived = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """TLS by hand, so that other things can be sent too."""
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = server_context().wrap_bio(incoming, outgoing, server_side=True)
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                writer.write(outgoing.read())
+                incoming.write(await reader.read(65536))
+        tls.write(b"last words")
+        writer.write(outgoing.read())
+        await arrived.wait()
+        if goodbye:
+            with suppress(ssl.SSLWantReadError):
+                tls.unwrap()
+        writer.write(outgoing.read() + b"garbage" * 100)
+        with suppress(ConnectionError):
+            await reader.read()
+        await ended(writer)
+
+    async def main() -> None:
+        async with two_hosts() as pair:
+            server = await start_server(pair.b, serve, port=443)
+            transport, client = await create_connection(
+                pair.a, Recorder, "10.0.0.2", 443, ssl=client_context(), server_hostname="host.lwipy"
+            )
+            await soon(lambda: client.data == b"last words")
+            arrived.set()
+            await client.lost
+            assert client.data == b"last words"
+            assert isinstance(client.error, ssl.SSLError) is not goodbye
+            transport.close()
+            server.close()
+            await server.wait_closed()
+
+    run(main)
+
+
 @pytest.mark.parametrize("turns", [0, 3, 6, 9, 12, 15, 20])
 def test_cancelled_in_the_handshake_nothing_is_left(turns: int) -> None:
     async def main() -> None:

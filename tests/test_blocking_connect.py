@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from conftest import Pair, started
 
+import lwipy
+
 NOBODY4, NOBODY6 = "10.0.0.99", "fd00::99"
 
 
@@ -54,6 +56,13 @@ def test_a_timeout_is_each_attempts_own(threads: Pair) -> None:
     assert [type(error) for error in info.value.exceptions] == [TimeoutError] * 2
     with pytest.raises(BlockingIOError):
         threads.b.create_connection((NOBODY4, 80), timeout=0)
+
+
+def test_closing_the_stack_ends_who_connects(threads: Pair, pool: ThreadPoolExecutor) -> None:
+    connecting = started(pool, lambda: threads.b.create_connection((NOBODY4, 80)))
+    threads.b.close()
+    with pytest.raises(lwipy.StackClosedError):
+        connecting.result(20)
 
 
 def test_losers_are_closed(threads: Pair) -> None:

@@ -238,6 +238,40 @@ def test_a_handshake_that_stalls_times_out(threads: Pair) -> None:
         assert server.recv(1) == b"\x16"
 
 
+def test_a_client_that_never_begins_the_handshake_times_out(threads: Pair) -> None:
+    with connection(threads) as (client, server):
+        server.settimeout(0.1)
+        with pytest.raises(TimeoutError, match="handshake"):
+            server_context().wrap_socket(server, server_side=True)
+        assert client.recv(1) == b""  # the refused socket was closed
+
+
+@pytest.mark.parametrize("goodbye", [True, False])
+def test_garbage_in_the_clear_is_never_data(threads: Pair, pool: ThreadPoolExecutor, goodbye: bool) -> None:
+    """After close_notify the stream has ended, and what follows is nobody's; without it, garbage is an error."""
+    with tls(threads, pool) as (client, server):
+        server.sendall(b"last words")
+        if goodbye:
+            server.settimeout(0.1)
+            with pytest.raises(TimeoutError):
+                server.unwrap()  # sends close_notify, then waits for the other's
+        Socket.send(server, b"garbage" * 100)  # type: ignore[arg-type]
+        assert client.recv(100) == b"last words"
+        if goodbye:
+            assert [client.recv(100), client.recv(100)] == [b"", b""]
+        else:
+            with pytest.raises(ssl.SSLError, match=r"(?i)wrong version|packet length"):
+                client.recv(100)
+
+
+def test_a_peer_that_goes_on_after_close_is_told(threads: Pair, pool: ThreadPoolExecutor) -> None:
+    with tls(threads, pool) as (client, server):
+        client.close()
+        with pytest.raises((ConnectionError, ssl.SSLError)):
+            while True:
+                server.sendall(bytes(10_000))
+
+
 def test_a_peer_that_vanishes_in_the_handshake(threads: Pair, pool: ThreadPoolExecutor) -> None:
     with connection(threads) as (client, server):
         shaking = pool.submit(client_context().wrap_socket, client, server_hostname="host.lwipy")
