@@ -48,14 +48,19 @@ load_copy(lwipy_core *core, char *error, size_t error_size)
     snprintf(error, error_size, "cannot load a copy of the core (Windows error %lu)", (unsigned long)GetLastError());
     return NULL;
   }
-  MoveFileExW(copy, NULL, MOVEFILE_DELAY_UNTIL_REBOOT);   /* a loaded file cannot be deleted before */
+  MoveFileExW(copy, NULL, MOVEFILE_DELAY_UNTIL_REBOOT);   /* should nobody unload it */
   return (void *)library;
 }
 
 static void
 unload_copy(lwipy_core *core)
 {
+  wchar_t copy[MAX_PATH];
+  DWORD length = GetModuleFileNameW((HMODULE)core->library, copy, MAX_PATH);
   FreeLibrary((HMODULE)core->library);
+  if (length > 0 && length < MAX_PATH) {
+    DeleteFileW(copy);
+  }
 }
 
 static void *

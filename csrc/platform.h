@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #ifdef _WIN32
+#define WIN32_LEAN_AND_MEAN        /* without winsock.h, which has an htonl() of its own */
 #include <windows.h>
 typedef SRWLOCK lwipy_mutex;
 #define lwipy_mutex_init(m)    InitializeSRWLock(m)

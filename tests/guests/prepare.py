@@ -16,8 +16,11 @@ from .console import GuestError
 from .needs import PROGRAMS, Emulator, build, missing
 from .packages import PackageError
 
-# Beside the emulators: what tests with the kernel as a peer use.
-_OTHERS = {"ip": "iproute2", "ping": "iputils-ping", "taskset": "util-linux"}
+# Beside the emulators: what tests with the kernel as a peer use, and a compiler for Windows.
+_OTHERS = {
+    "ip": "iproute2", "ping": "iputils-ping", "taskset": "util-linux",
+    "x86_64-w64-mingw32-gcc": "gcc-mingw-w64-x86-64",
+}  # fmt: skip
 
 
 def install() -> str:
