@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import selectors
+import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 from typing import Any, TypeVar
@@ -62,6 +64,13 @@ async def soon(condition: Callable[[], object]) -> None:
             return
         await asyncio.sleep(0.001)
     raise AssertionError("still not so")
+
+
+def reset(transport: asyncio.BaseTransport) -> None:
+    """Ends a connection with a reset: SO_LINGER of 0, and abort()."""
+    sock = transport.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()  # type: ignore[attr-defined]
 
 
 class Recorder(asyncio.Protocol):

@@ -214,6 +214,10 @@ def test_closing_lets_the_connections_go_on_and_waits_for_them() -> None:
     run(main)
 
 
+#: More than an endpoint takes at once, bytes.
+WRITTEN = 3 << 20
+
+
 @pytest.mark.parametrize("how", ["close_clients", "abort_clients"])
 def test_ending_all_connections(how: str) -> None:
     async def main() -> None:
@@ -222,12 +226,15 @@ def test_ending_all_connections(how: str) -> None:
             server = await create_server(pair.b, factory, "10.0.0.2", 80)
             clients = [(await create_connection(pair.a, Recorder, "10.0.0.2", 80))[1] for _ in range(5)]
             await soon(lambda: len(factory.made) == 5)
+            for protocol in factory.made:
+                protocol.transport.write(b"x" * WRITTEN)
             server.close()
             getattr(server, how)()
             await server.wait_closed()
             await asyncio.gather(*(client.lost for client in clients))
-            expected = type(None) if how == "close_clients" else ConnectionResetError
-            assert {type(client.error) for client in clients} == {expected}
+            complete = how == "close_clients"
+            assert {type(client.error) for client in clients} == {type(None) if complete else ConnectionResetError}
+            assert all((len(client.data) == WRITTEN) == complete for client in clients)
 
     run(main)
 

@@ -12,7 +12,7 @@ from contextlib import closing, suppress
 from typing import Any
 
 import pytest
-from aio_world import VirtualLoop, nothing_left, run, soon, two_hosts
+from aio_world import VirtualLoop, nothing_left, reset, run, soon, two_hosts
 from conftest import Pair
 
 import lwipy
@@ -273,12 +273,12 @@ def test_bad_arguments(host: str, port: Any, error: type[Exception], text: str) 
 
 
 def test_a_reset_reaches_reader_and_writer() -> None:
-    async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(100)
-        writer.transport.abort()
+        reset(writer.transport)
 
     async def main() -> None:
-        async with two_hosts() as pair, await start_server(pair.b, reset, "10.0.0.2", 80):
+        async with two_hosts() as pair, await start_server(pair.b, refuse, "10.0.0.2", 80):
             reader, writer = await open_connection(pair.a, "10.0.0.2", 80)
             writer.write(b"x")
             with pytest.raises(ConnectionResetError):
@@ -295,7 +295,7 @@ def test_data_and_end_that_came_before_a_reset_are_read_first() -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"answer")
         await asyncio.sleep(0.01)
-        writer.transport.abort()
+        reset(writer.transport)
 
     async def main() -> None:
         async with two_hosts() as pair, await start_server(pair.b, answer, "10.0.0.2", 80):

@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from aio_world import Recorder, run, soon, two_hosts
+from aio_world import Recorder, reset, run, soon, two_hosts
 
 import lwipy
 from lwipy.aio import StreamTransport, create_connection, create_server
@@ -136,6 +136,21 @@ def test_an_aborted_transport_resets_its_peer() -> None:
     run(main)
 
 
+def test_an_abort_that_loses_nothing_looks_like_a_close_to_the_peer() -> None:
+    """As the kernel has it for asyncio: what the endpoint took is sent, and the end behind it."""
+
+    async def main() -> None:
+        async with connected() as (client, server):
+            client.transport.write(b"all there is")
+            client.transport.abort()
+            await server.lost
+        assert server.data == b"all there is"
+        assert server.error is None
+        assert client.calls == ["made", "lost"]
+
+    run(main)
+
+
 def test_abort_after_close_gives_up_flushing() -> None:
     async def main() -> None:
         async with connected() as (client, server):
@@ -168,7 +183,7 @@ def test_a_linger_of_zero_resets_too() -> None:
 def test_a_peer_that_is_gone_is_told_once() -> None:
     async def main() -> None:
         async with connected() as (client, server):
-            server.transport.abort()
+            reset(server.transport)
             await client.lost
             assert client.transport.is_closing()
             for _ in range(10):
@@ -189,7 +204,7 @@ def test_a_reset_is_told_to_a_half_closed_protocol_that_only_waits() -> None:
             client.keep_open = True
             server.transport.write_eof()
             await client.ended
-            server.transport.abort()
+            reset(server.transport)
             await client.lost
         assert isinstance(client.error, ConnectionResetError)
 

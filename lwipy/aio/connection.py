@@ -23,6 +23,7 @@ from lwipy.endpoints import Event, TcpEndpoint
 from lwipy.errors import StackClosedError, StackError
 
 if TYPE_CHECKING:
+    from lwipy.blocking import Socket
     from lwipy.stack import Stack
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
@@ -79,15 +80,20 @@ async def _sources(stack: Stack, local: tuple[str | None, int] | None, family: i
 
 
 async def make_transport(
-    endpoint: TcpEndpoint, protocol_factory: Callable[[], P], tls: TlsSettings
+    endpoint: TcpEndpoint, protocol_factory: Callable[[], P], tls: TlsSettings, sock: Socket | None = None
 ) -> tuple[asyncio.Transport, P]:
-    """The transport and protocol of a connected endpoint, which are its owners from now on; or it is aborted."""
+    """The transport and protocol of a connected endpoint, which are its owners from now on; or it is aborted.
+
+    With the `sock` that it was taken from, which ends with it.
+    """
     waiter = asyncio.get_running_loop().create_future()
     try:
         protocol = protocol_factory()
-        transport = tls.transport(endpoint, protocol, waiter)
+        transport = tls.transport(endpoint, protocol, waiter, sock=sock)
     except BaseException:
         endpoint.abort()
+        if sock is not None:
+            sock.close()
         raise
     try:
         await waiter

@@ -10,19 +10,21 @@ import asyncio
 import logging
 import socket
 import warnings
+from asyncio import transports
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from lwipy.aio.addresses import SocketAddress, from_socket, to_socket
 from lwipy.aio.driver import deliver, ensure_driven
 from lwipy.aio.names import getaddrinfo
-from lwipy.aio.standin import TransportSocket
+from lwipy.aio.standin import stand_in
 from lwipy.endpoints import Event, UdpEndpoint
 from lwipy.endpoints.base import Buffer
 from lwipy.endpoints.resolver import local_answer
 from lwipy.errors import StackClosedError
 
 if TYPE_CHECKING:
+    from lwipy.blocking import Socket
     from lwipy.stack import Stack
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
@@ -31,7 +33,7 @@ SHARE: Final = 64
 _log: Final = logging.getLogger("lwipy.aio")
 
 
-class DatagramTransport(asyncio.DatagramTransport):
+class DatagramTransport(transports._FlowControlMixin, transports.DatagramTransport):
     """An :class:`asyncio.DatagramTransport` over an endpoint, which it owns from now on."""
 
     def __init__(
@@ -41,17 +43,18 @@ class DatagramTransport(asyncio.DatagramTransport):
         protocol: asyncio.BaseProtocol,
         peer: SocketAddress | None,
         waiter: asyncio.Future[None],
+        sock: Socket | None = None,
     ) -> None:
         self._endpoint = endpoint
-        stand_in = TransportSocket(endpoint)
-        extra: dict[str, Any] = {"socket": stand_in, "sockname": stand_in.getsockname(), "peername": peer}
-        super().__init__(extra)
-        self._loop = loop
+        substitute = stand_in(endpoint, sock)
+        extra: dict[str, Any] = {"socket": substitute, "sockname": substitute.getsockname(), "peername": peer}
+        super().__init__(extra, loop)
+        self._loop: asyncio.AbstractEventLoop = loop
+        self._owner = sock
         self._protocol: Any = protocol
         self._peer = peer
         self._closing = False
         self._started = False
-        self._limits = (0, 0)
         deliver(endpoint, loop, self._happened)
         loop.call_soon(self._protocol.connection_made, self)
         loop.call_soon(self._start, waiter)
@@ -126,17 +129,6 @@ class DatagramTransport(asyncio.DatagramTransport):
     def get_write_buffer_size(self) -> int:
         return 0
 
-    def get_write_buffer_limits(self) -> tuple[int, int]:
-        return self._limits
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Remembered; nothing is ever buffered."""
-        high = (64 * 1024 if low is None else 4 * low) if high is None else high
-        low = high // 4 if low is None else low
-        if not high >= low >= 0:
-            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        self._limits = (low, high)
-
     # -- The rest ------------------------------------------------------------------------------------------------------
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
@@ -163,6 +155,8 @@ class DatagramTransport(asyncio.DatagramTransport):
         if not self._closing:
             self._closing = True
             self._endpoint.close()
+            if self._owner is not None:
+                self._owner.close()
             self._loop.call_soon(self._protocol.connection_lost, error)
 
 
@@ -204,13 +198,16 @@ async def create_datagram_endpoint(
 
 
 async def make_transport(
-    endpoint: UdpEndpoint, protocol_factory: Callable[[], P], remote: SocketAddress | None
+    endpoint: UdpEndpoint,
+    protocol_factory: Callable[[], P],
+    remote: SocketAddress | None,
+    sock: Socket | None = None,
 ) -> tuple[DatagramTransport, P]:
-    """The transport and protocol of an endpoint, connected to `remote` if that is given."""
+    """The transport and protocol of an endpoint, connected to `remote` if that is given, and taken from `sock`."""
     loop = asyncio.get_running_loop()
     protocol = protocol_factory()
     waiter: asyncio.Future[None] = loop.create_future()
-    transport = DatagramTransport(loop, endpoint, protocol, remote, waiter)
+    transport = DatagramTransport(loop, endpoint, protocol, remote, waiter, sock)
     try:
         await waiter
     except BaseException:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from lwipy.aio import connection, datagram, names, server, tls
 from lwipy.aio.addresses import to_socket
 from lwipy.aio.driver import ensure_driven
+from lwipy.aio.transport import StreamTransport
 from lwipy.blocking import Socket
 from lwipy.endpoints import TcpEndpoint, UdpEndpoint
 
@@ -62,7 +63,7 @@ class StackEventLoop(asyncio.SelectorEventLoop):
         if isinstance(sock, Socket):
             _refuse_both(host, port)
             options = {name: value for name, value in options.items() if name.startswith(("ssl", "server_hostname"))}
-            return await connection.make_transport(_endpoint(sock, TcpEndpoint), protocol_factory, _tls(options))
+            return await connection.make_transport(_endpoint(sock, TcpEndpoint), protocol_factory, _tls(options), sock)
         if sock is not None:
             return await super().create_connection(protocol_factory, host, port, sock=sock, **options)
         if host is None and port is None:
@@ -74,7 +75,7 @@ class StackEventLoop(asyncio.SelectorEventLoop):
         if not isinstance(sock, Socket):
             return await super().connect_accepted_socket(protocol_factory, sock, **options)
         settings = _tls(options, server_side=True)
-        return await connection.make_transport(_endpoint(sock, TcpEndpoint), protocol_factory, settings)
+        return await connection.make_transport(_endpoint(sock, TcpEndpoint), protocol_factory, settings, sock)
 
     async def create_server(
         self,
@@ -94,7 +95,7 @@ class StackEventLoop(asyncio.SelectorEventLoop):
         _refuse_both(host, port)
         listener = _endpoint(sock, TcpEndpoint)
         made = server.Server(
-            self, [listener], protocol_factory, _tls(options, server_side=True), options.get("backlog", 100)
+            self, [listener], protocol_factory, _tls(options, server_side=True), options.get("backlog", 100), [sock]
         )
         if options.get("start_serving", True):
             await made.start_serving()
@@ -113,7 +114,7 @@ class StackEventLoop(asyncio.SelectorEventLoop):
         endpoint = _endpoint(sock, UdpEndpoint)
         peer = endpoint.peer
         remote = None if peer is None else to_socket(peer, endpoint.family)
-        return await datagram.make_transport(endpoint, protocol_factory, remote)
+        return await datagram.make_transport(endpoint, protocol_factory, remote, sock)
 
     # -- Sockets ---------------------------------------------------------------------------------------------------
 
@@ -175,6 +176,13 @@ class StackEventLoop(asyncio.SelectorEventLoop):
         accepted.setblocking(False)
         return accepted, address
 
+    async def sendfile(
+        self, transport: Any, file: Any, offset: int = 0, count: int | None = None, *, fallback: bool = True
+    ) -> int:
+        if not fallback and isinstance(transport, StreamTransport) and not transport.is_closing():
+            raise asyncio.SendfileNotAvailableError("native sendfile is not supported by a stack's transports")
+        return await super().sendfile(transport, file, offset, count, fallback=fallback)
+
     async def sock_sendfile(
         self, sock: Any, file: Any, offset: int = 0, count: int | None = None, *, fallback: bool | None = True
     ) -> int:
@@ -222,16 +230,13 @@ def _tls(options: dict[str, Any], server_side: bool = False) -> tls.TlsSettings:
 
 
 def _endpoint(sock: Socket, kind: type[E]) -> E:
-    """What the socket was made of; the socket is closed by that. ValueError for the wrong kind."""
+    """What the socket is made of. ValueError for the wrong kind."""
     ensure_driven(sock.stack)
-    if not isinstance(sock._endpoint, kind):
+    endpoint = sock._endpoint
+    if not isinstance(endpoint, kind):
         wanted = "Stream" if kind is TcpEndpoint else "Datagram"
         raise ValueError(f"A {wanted} Socket was expected, got {sock!r}")
-    old = sock._endpoint
-    handle, old._handle = old._handle, 0
-    adopted = kind(old.stack, old.family, handle)
-    sock.close()
-    return adopted
+    return endpoint
 
 
 # -- Waiting for a stack's socket ------------------------------------------------------------------------------------

@@ -6,22 +6,25 @@ import asyncio
 import contextlib
 import errno
 import functools
+import itertools
 import os
 import socket
 import ssl as ssl_module
 import weakref
-from collections.abc import Callable, Iterable
+from asyncio import trsock
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from lwipy.aio.addresses import SocketAddress, from_socket
 from lwipy.aio.driver import deliver, ensure_driven
 from lwipy.aio.names import getaddrinfo
-from lwipy.aio.standin import TransportSocket
+from lwipy.aio.standin import stand_in
 from lwipy.aio.tls import TlsSettings
 from lwipy.endpoints import Event, Option, TcpEndpoint
 
 if TYPE_CHECKING:
     from lwipy.aio.transport import StreamTransport
+    from lwipy.blocking import Socket
     from lwipy.stack import Stack
 
 
@@ -35,25 +38,31 @@ class Server(asyncio.AbstractServer):
         protocol_factory: Callable[[], asyncio.BaseProtocol],
         tls: TlsSettings,
         backlog: int,
+        owners: Sequence[Socket] = (),
     ) -> None:
+        """`owners` are the sockets that the listeners were taken from, where they were: they end with the server."""
         self._loop = loop
         self._listeners = listeners
+        self._sockets: tuple[trsock.TransportSocket, ...] | None = tuple(
+            stand_in(listener, sock) for listener, sock in itertools.zip_longest(listeners, owners)
+        )
+        self._owners = list(owners)
         self._protocol_factory = protocol_factory
         self._tls = tls
         self._backlog = backlog
         self._clients: weakref.WeakSet[StreamTransport] = weakref.WeakSet()
         self._serving = False
         self._closed = False
-        self._ended: asyncio.Future[None] = loop.create_future()
+        self._waiters: list[asyncio.Future[None]] | None = []
         self._forever: asyncio.Future[None] | None = None
 
     def __repr__(self) -> str:
         return f"<lwipy.aio.Server sockets={self.sockets!r}>"
 
     @property
-    def sockets(self) -> tuple[TransportSocket, ...]:
+    def sockets(self) -> tuple[trsock.TransportSocket, ...]:
         """Stand-ins for the listening sockets; none once closed."""
-        return tuple(TransportSocket(listener, listening=True) for listener in self._listeners)
+        return self._sockets or ()
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         return self._loop
@@ -109,17 +118,25 @@ class Server(asyncio.AbstractServer):
     # -- The end -----------------------------------------------------------------------------------
 
     def _check_end(self) -> None:
-        if self._closed and not self._clients and not self._ended.done():
-            self._ended.set_result(None)
+        if not self._closed or self._clients or self._waiters is None:
+            return
+        waiters, self._waiters = self._waiters, None
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def close(self) -> None:
         """Accepts no more: connections that wait to be accepted are reset, those that have a protocol go on."""
         if self._closed:
             return
         self._closed, self._serving = True, False
+        self._sockets = None
         listeners, self._listeners = self._listeners, []
+        owners, self._owners = self._owners, []
         for listener in listeners:
             listener.close()
+        for sock in owners:
+            sock.close()
         if self._forever is not None and not self._forever.done():
             self._forever.cancel()
         self._check_end()
@@ -136,7 +153,10 @@ class Server(asyncio.AbstractServer):
 
     async def wait_closed(self) -> None:
         """Waits until the server is closed and its last connection has ended."""
-        await asyncio.shield(self._ended)
+        if self._waiters is not None:
+            waiter = self._loop.create_future()
+            self._waiters.append(waiter)
+            await waiter
 
     async def start_serving(self) -> None:
         self._listen()

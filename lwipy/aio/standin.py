@@ -1,7 +1,7 @@
 """What stands in for the socket where asyncio hands one out: ``get_extra_info("socket")`` and ``server.sockets``.
 
-It has the surface of asyncio.trsock.TransportSocket: addresses and options, and nothing that would disturb the
-transport. It is no descriptor: :meth:`TransportSocket.fileno` is -1.
+It is an asyncio.trsock.TransportSocket: addresses and options, and nothing that would disturb the transport. It is no
+descriptor: :meth:`TransportSocket.fileno` is -1.
 """
 
 from __future__ import annotations
@@ -9,30 +9,44 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from asyncio import trsock
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from lwipy.aio.addresses import FAMILIES, SocketAddress, to_socket
 from lwipy.blocking import options
-from lwipy.endpoints import Option, TcpEndpoint, UdpEndpoint
+from lwipy.endpoints import Option, TcpEndpoint, TcpState, UdpEndpoint
 from lwipy.endpoints.base import Buffer
 
 if TYPE_CHECKING:
     from lwipy.blocking import Socket
+    from lwipy.stack import Stack
 
 
-class TransportSocket:
+def stand_in(endpoint: TcpEndpoint | UdpEndpoint, sock: Socket | None = None) -> trsock.TransportSocket:
+    """For the endpoint of a transport or a server; asyncio's own where that was taken from a socket."""
+    return TransportSocket(endpoint) if sock is None else trsock.TransportSocket(sock)
+
+
+class TransportSocket(trsock.TransportSocket):
     """Asks and sets a transport's endpoint. After the transport has ended: OSError EBADF."""
 
-    def __init__(self, endpoint: TcpEndpoint | UdpEndpoint, *, listening: bool = False) -> None:
+    __slots__ = ("_endpoint", "_linger")
+
+    def __init__(self, endpoint: TcpEndpoint | UdpEndpoint) -> None:
         self._endpoint = endpoint
-        self._stack = endpoint.stack
-        self._listening = listening
         self._linger: int | None = None
-        self._v6only = endpoint.family == 6
-        self.family = FAMILIES[endpoint.family]
-        stream = isinstance(endpoint, TcpEndpoint)
-        self.type = socket.SOCK_STREAM if stream else socket.SOCK_DGRAM
-        self.proto = socket.IPPROTO_TCP if stream else socket.IPPROTO_UDP
+
+    @property
+    def family(self) -> socket.AddressFamily:
+        return FAMILIES[self._endpoint.family]
+
+    @property
+    def type(self) -> socket.SocketKind:
+        return socket.SOCK_STREAM if isinstance(self._endpoint, TcpEndpoint) else socket.SOCK_DGRAM
+
+    @property
+    def proto(self) -> int:
+        return socket.IPPROTO_TCP if isinstance(self._endpoint, TcpEndpoint) else socket.IPPROTO_UDP
 
     def __repr__(self) -> str:
         state = "closed" if self._endpoint.closed else f"laddr={self.getsockname()}"
@@ -54,15 +68,29 @@ class TransportSocket:
 
     # -- Options: as the blocking sockets have them ------------------------------------------------
 
-    def getsockopt(self, level: int, name: int, length: int = 0) -> int | bytes:
+    def getsockopt(self, level: int, name: int, length: int = 0) -> int | bytes:  # type: ignore[override]
         return options.get_option(cast("Socket", self), level, name, length)
 
-    def setsockopt(self, level: int, name: int, value: int | Buffer | None, length: int | None = None) -> None:
+    def setsockopt(  # type: ignore[override]
+        self, level: int, name: int, value: int | Buffer | None, length: int | None = None
+    ) -> None:
         plain = value if isinstance(value, int) or value is None else bytes(value)
         options.set_option(cast("Socket", self), level, name, plain, length)
 
     def _set_plain(self, option: Option, value: int) -> None:
         self._endpoint.set_option(option, value)
+
+    @property
+    def _stack(self) -> Stack:
+        return self._endpoint.stack
+
+    @property
+    def _v6only(self) -> bool:
+        return self._endpoint.family == 6
+
+    @property
+    def _listening(self) -> bool:
+        return isinstance(self._endpoint, TcpEndpoint) and self._endpoint.info.state is TcpState.LISTEN
 
     def _set_v6only(self, on: bool) -> None:
         """Transports and servers have one endpoint for each family."""
@@ -73,11 +101,6 @@ class TransportSocket:
         if not isinstance(self._endpoint, UdpEndpoint):
             raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
         return self._endpoint
-
-    @property
-    def resets(self) -> bool:
-        """Whether SO_LINGER asks for a reset instead of a goodbye."""
-        return self._linger == 0
 
     # -- What a transport's socket is not for ------------------------------------------------------
 

@@ -11,6 +11,7 @@ from lwipy.aio.transport import StreamTransport
 
 if TYPE_CHECKING:
     from lwipy.aio.server import Server
+    from lwipy.blocking import Socket
     from lwipy.endpoints import TcpEndpoint
 
 
@@ -46,11 +47,12 @@ class TlsSettings:
         protocol: asyncio.BaseProtocol,
         waiter: asyncio.Future[None] | None = None,
         server: Server | None = None,
+        sock: Socket | None = None,
     ) -> asyncio.Transport:
         """The transport of a new connection, plain or with the handshake begun; the endpoint is its own from now on."""
         loop = asyncio.get_running_loop()
         if not self.wanted:
-            return StreamTransport(loop, endpoint, protocol, waiter=waiter, server=server)
+            return StreamTransport(loop, endpoint, protocol, waiter=waiter, server=server, sock=sock)
         timeouts: dict[str, Any] = {
             "ssl_handshake_timeout": self.handshake_timeout,
             "ssl_shutdown_timeout": self.shutdown_timeout,
@@ -64,7 +66,7 @@ class TlsSettings:
             server_hostname=self.server_hostname,
             **timeouts,
         )
-        StreamTransport(loop, endpoint, tls, server=server)
+        StreamTransport(loop, endpoint, tls, server=server, sock=sock)
         return tls._app_transport
 
 

@@ -11,7 +11,7 @@ Invariants:
 2. Protocol callbacks run in the loop's thread, in the context that the transport was made in, never inside write()
    or resume_reading() (flow control's pause_writing excepted, as in asyncio).
 3. `_buffer` holds bytes that nobody can change, `_buffered` their number; while it is not empty a writable event comes.
-4. The endpoint is released when connection_lost has been called, or at once by abort().
+4. The endpoint is released when connection_lost has been called, and the socket that it was taken from with it.
 5. What arrived before an error or an end is delivered before it.
 """
 
@@ -28,13 +28,14 @@ from typing import TYPE_CHECKING, Any, Final
 from lwipy._native import WOULD_BLOCK, ffi, lib
 from lwipy.aio.addresses import to_socket
 from lwipy.aio.driver import deliver
-from lwipy.aio.standin import TransportSocket
+from lwipy.aio.standin import stand_in
 from lwipy.endpoints import Event, Option, TcpEndpoint
 from lwipy.endpoints.base import Buffer
 from lwipy.errors import StackClosedError
 
 if TYPE_CHECKING:
     from lwipy.aio.server import Server
+    from lwipy.blocking import Socket
 
 #: The most that one data_received() gets, bytes.
 CHUNK: Final = 256 * 1024
@@ -68,11 +69,13 @@ class StreamTransport(transports._FlowControlMixin):
         *,
         waiter: asyncio.Future[None] | None = None,
         server: Server | None = None,
+        sock: Socket | None = None,
     ) -> None:
         self._endpoint = endpoint
-        self._socket = TransportSocket(endpoint)
+        self._owner = sock
+        substitute = stand_in(endpoint, sock)
         peer = endpoint.peer
-        extra: dict[str, Any] = {"socket": self._socket, "sockname": self._socket.getsockname()}
+        extra: dict[str, Any] = {"socket": substitute, "sockname": substitute.getsockname()}
         extra["peername"] = None if peer is None else to_socket(peer, endpoint.family)
         super().__init__(extra, loop)
         self._loop: asyncio.AbstractEventLoop = loop
@@ -337,7 +340,7 @@ class StreamTransport(transports._FlowControlMixin):
             self._lose(None)
 
     def abort(self) -> None:
-        """Ends the connection with a reset; what was not sent is lost."""
+        """Ends the connection now. What the endpoint has not taken is lost, and then the peer sees a reset."""
         self._force_close(None)
 
     def _fatal_error(self, error: Exception, message: str) -> None:
@@ -350,10 +353,10 @@ class StreamTransport(transports._FlowControlMixin):
         self._force_close(error)
 
     def _force_close(self, error: BaseException | None) -> None:
-        """Ends now: with a reset where there is no error to tell, as what was sent must not look complete."""
+        """Ends now: with a reset where bytes are lost by that, as what was sent must not look complete."""
         if self._released:
             return
-        if error is None:
+        if self._buffer:
             self._endpoint.abort()
         if self._conn_lost:
             return
@@ -372,12 +375,18 @@ class StreamTransport(transports._FlowControlMixin):
         finally:
             self._release()
 
+    def _lingers_not(self) -> bool:
+        """Whether SO_LINGER asks for a reset instead of a goodbye."""
+        holder = self.get_extra_info("socket") if self._owner is None else self._owner
+        return bool(holder._linger == 0)
+
     def _release(self) -> None:
         self._released = True
-        if self._socket.resets:
+        if not self._endpoint.closed and self._lingers_not():
             self._endpoint.abort()
-        else:
-            self._endpoint.close()
+        self._endpoint.close()
+        if self._owner is not None:
+            self._owner.close()
         self._protocol = None
         server, self._server = self._server, None
         if server is not None:

@@ -257,7 +257,7 @@ class SocketBase(socket.socket):
             return ("::", address[1] if address else 0, 0, 0)
         host, _, scope = address[0].partition("%")
         if ":" not in host:
-            host = f"::ffff:{host}"
+            host = "::" if host == "0.0.0.0" else f"::ffff:{host}"
         return (host, address[1], 0, int(scope or 0))
 
     def getsockname(self) -> Any:

@@ -14,7 +14,7 @@ import ssl
 from typing import TYPE_CHECKING, Any, Final
 
 from lwipy.blocking.base import SocketBase
-from lwipy.blocking.description import bad_descriptor
+from lwipy.blocking.description import bad_descriptor, description_of
 from lwipy.blocking.engine import TlsEngine
 from lwipy.blocking.socket import Socket
 
@@ -47,6 +47,7 @@ class TlsSocket(ssl.SSLSocket, Socket):  # type: ignore[misc]
         session: ssl.SSLSession | None = None,
     ) -> ssl.SSLSocket:
         """What ``SSLContext.wrap_socket`` calls."""
+        sock = _unwrapped(sock)
         if not isinstance(sock, SocketBase):
             made: ssl.SSLSocket = _create(
                 ssl.SSLSocket, sock, server_side, do_handshake_on_connect, suppress_ragged_eofs, server_hostname,
@@ -144,12 +145,23 @@ def _check(sock: SocketBase, server_side: bool, hostname: str | None, context: s
         raise ValueError("check_hostname requires server_hostname")
 
 
+def _unwrapped(sock: socket.socket) -> socket.socket:
+    """A stack's socket of what only looks like one and has its descriptor: ssl takes such things over, so do we."""
+    if isinstance(sock, SocketBase) or description_of(sock.fileno()) is None:
+        return sock
+    timeout = sock.gettimeout()
+    plain = Socket(None, sock.family, sock.type, sock.proto, sock.detach())
+    plain.settimeout(timeout)
+    return plain
+
+
 _create: Final[Any] = vars(ssl.SSLSocket)["_create"].__func__
 
 
 def create(cls: type[ssl.SSLSocket], sock: socket.socket, *arguments: Any, **keywords: Any) -> ssl.SSLSocket:
     """What :func:`lwipy.patched` puts in the place of ``SSLSocket._create``: a stack's socket gets a stack's TLS, in a
     class that is still `cls`, whatever a program has derived."""
+    sock = _unwrapped(sock)
     if not isinstance(sock, SocketBase):
         made: ssl.SSLSocket = _create(cls, sock, *arguments, **keywords)
         return made

@@ -8,16 +8,20 @@ It writes no table where a test failed or one that passed before does not.
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from stdlib import table
 from stdlib.interpreters import Interpreter, found, with_cffi
-from stdlib.suite import MODULES, Outcome, run
+from stdlib.suite import AT_ONCE, MODULES, Outcome, run
 
 
 def main(modules: list[str]) -> int:
     failed = False
+    wanted = modules or list(MODULES)
     for interpreter in map(with_cffi, found()):
-        outcomes = {module: _run(interpreter, module) for module in modules or MODULES}
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            outcomes = dict(zip(wanted, pool.map(partial(_run, interpreter), wanted), strict=True))
         good = all(not outcome.failures for outcome in outcomes.values())
         if table.path(interpreter).exists():
             lost = [line for module, outcome in outcomes.items() for line in table.lost(interpreter, module, outcome)]

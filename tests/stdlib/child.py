@@ -2,12 +2,14 @@
 
     python -m stdlib.child test.test_socket [PATTERN...]
 
-The server and the client of each test are sockets of one stack, which talk over its loopback. The module is imported
-inside the patch, because it derives classes and looks for features when it is imported.
+The server and the client of each test are sockets of one stack, which talk over its loopback, and the event loops that
+tests make are :class:`lwipy.aio.StackEventLoop`. The module is imported inside the patches, because it derives classes
+and looks for features when it is imported.
 """
 
 from __future__ import annotations
 
+import asyncio
 import faulthandler
 import fnmatch
 import importlib
@@ -17,9 +19,12 @@ import os
 import sys
 import unittest
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 import lwipy
+from lwipy.aio import StackEventLoop
 from stdlib import left_out
 
 
@@ -67,13 +72,28 @@ def flatten(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
             yield test
 
 
+@contextmanager
+def lent_loops(stack: lwipy.Stack) -> Iterator[None]:
+    """asyncio.SelectorEventLoop, and what asyncio.new_event_loop() makes, are loops on the stack."""
+
+    class LentLoop(StackEventLoop):
+        def __init__(self, selector: Any = None) -> None:
+            super().__init__(stack, selector)
+
+    with (
+        mock.patch("asyncio.SelectorEventLoop", LentLoop),
+        mock.patch.object(asyncio.DefaultEventLoopPolicy, "_loop_factory", LentLoop),
+    ):
+        yield
+
+
 def run(name: str, patterns: list[str]) -> dict[str, list[str]]:
     """Test ids with how they went ("passed", "skipped", "left out", "failed") and why."""
     from test import support
 
     support.use_resources = ["network", "walltime", "cpu"]  # the network is the stack's; no large files
     went: dict[str, list[str]] = {}
-    with lwipy.Stack() as stack, lwipy.patched(stack):
+    with lwipy.Stack() as stack, lwipy.patched(stack), lent_loops(stack):
         stack.add_interface(ipv4="192.0.2.1/24", name="eth0")
         suite, wanted = unittest.TestSuite(), unittest.TestSuite()
         suite.addTests(unittest.defaultTestLoader.loadTestsFromModule(importlib.import_module(name)))

@@ -12,11 +12,17 @@ from typing import Final
 
 from stdlib.interpreters import ROOT, Interpreter
 
+#: Those that take longest first, for several run at once.
 MODULES: Final = (
-    "test_socket", "test_socketserver", "test_httpservers", "test_httplib", "test_smtplib", "test_xmlrpc",
-    "test_urllib2_localnet", "test_ftplib", "test_poplib", "test_imaplib",
+    "test_imaplib", "test_socket", "test_xmlrpc", "test_asyncio.test_events", "test_asyncio.test_ssl",
+    "test_socketserver", "test_httpservers", "test_httplib", "test_smtplib", "test_urllib2_localnet", "test_ftplib",
+    "test_poplib", "test_asyncio.test_streams", "test_asyncio.test_sock_lowlevel", "test_asyncio.test_sendfile",
+    "test_asyncio.test_server", "test_asyncio.test_buffered_proto", "test_asyncio.test_sslproto",
 )  # fmt: skip
 _SECONDS: Final = 280
+_TRIES: Final = 3
+#: Modules that run at the same time: mostly they wait.
+AT_ONCE: Final = 4
 
 
 @dataclass
@@ -37,11 +43,12 @@ class Outcome:
 
 
 def run(interpreter: Interpreter, module: str) -> Outcome:
-    """What failed is tried once more, by itself, as CPython's own runner does: many tests wait a second at most."""
+    """What failed is tried again, by itself, as CPython's own runner does: many tests wait a second at most."""
     went = _run(interpreter, module, ())
-    failed = [test for test, (how, _) in went.items() if how == "failed"]
-    if failed:
-        went |= _run(interpreter, module, failed)
+    for _ in range(_TRIES - 1):
+        failed = [test for test, (how, _) in went.items() if how == "failed"]
+        if failed:
+            went |= _run(interpreter, module, failed)
     return _add_up(went)
 
 

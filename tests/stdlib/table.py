@@ -11,7 +11,7 @@ from stdlib.interpreters import Interpreter
 from stdlib.suite import Outcome, Tally
 
 _FOLDER: Final = Path(__file__).parent / "results"
-_ROW: Final = re.compile(r"\| (\w+) \| (\w+) \| (\d+) \|")
+_ROW: Final = re.compile(r"\| ([\w.]+) \| (\w+) \| (\d+) \|")
 _HEAD: Final = """\
 # CPython {version}: its own tests on the sockets of a stack
 
