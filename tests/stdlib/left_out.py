@@ -1,7 +1,8 @@
 """What of CPython's tests is not run on a stack, and why. Patterns (fnmatch) of test ids behind the version, as in
 "3.12 test.test_socket..."; the first that fits counts.
 
-A test that could pass does not belong here, unless it is one that runs anyway. Tests that skip themselves are counted with the reason they give.
+A test that could pass does not belong here, unless it runs under another name. Tests that skip themselves are counted
+with the reason they give.
 """
 
 from __future__ import annotations
