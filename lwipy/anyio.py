@@ -220,7 +220,7 @@ class SocketListener(AnySocketListener):
     def __init__(self, endpoint: TcpEndpoint) -> None:
         self._closed = False
         self._endpoint = endpoint
-        self._stand_in = TransportSocket(endpoint, listening=True)
+        self._stand_in = TransportSocket(endpoint)
         self._waiters = _Waiters()
         self._accepting = anyio.ResourceGuard("accepting connections from")
         _backend().deliver(endpoint, self._waiters.notify)

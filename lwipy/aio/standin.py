@@ -102,6 +102,11 @@ class TransportSocket(trsock.TransportSocket):
             raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
         return self._endpoint
 
+    @property
+    def resets(self) -> bool:
+        """Whether SO_LINGER asks for a reset instead of a goodbye."""
+        return self._linger == 0
+
     # -- What a transport's socket is not for ------------------------------------------------------
 
     def fileno(self) -> int:

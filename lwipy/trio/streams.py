@@ -156,7 +156,7 @@ class SocketListener(trio.abc.Listener[SocketStream]):
     def __init__(self, endpoint: TcpEndpoint) -> None:
         self._closed = False
         self._endpoint = endpoint
-        self.socket = TransportSocket(endpoint, listening=True)
+        self.socket = TransportSocket(endpoint)
         self._waiters = Waiters()
         deliver(endpoint, self._waiters.notify)
 
