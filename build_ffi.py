@@ -27,6 +27,7 @@ MODULE = "lwipy._lwip"
 # Written by hand (instance.c, loop.c): they load, wake or join cores and so cannot run inside one.
 BY_HAND = {
     "open", "close", "failure", "attention", "version", "wire", "run", "poll", "wake", "wake_fd", "wake_clear",
+    "steer_pick",
 }  # fmt: skip
 
 WARNINGS = ["-Wall", "-Wextra", "-Werror"]

@@ -116,6 +116,25 @@ lwipy_route4(const ip4_addr_t *source, const ip4_addr_t *destination)
   return own;
 }
 
+/* The address of ours that a packet to `to` would have as its source. */
+int
+core_source(const lwipy_address *to, lwipy_address *out)
+{
+  ip_addr_t ip;
+  const ip_addr_t *own;
+  struct netif *netif;
+  int result = lwipy_address_to_ip(to, &ip);
+  if (result != 0) {
+    return result;
+  }
+  netif = IP_IS_V6(&ip) ? ip6_route(IP6_ADDR_ANY6, ip_2_ip6(&ip)) : ip4_route(ip_2_ip4(&ip));
+  if (netif == NULL || (own = ip_netif_get_local_ip(netif, &ip)) == NULL) {
+    return LWIPY_EUNREACH;
+  }
+  lwipy_address_from_ip(out, own, 0);
+  return 0;
+}
+
 /* Longest prefix; then an interface with a gateway, the source's own before others. */
 struct netif *
 lwipy_route6(const ip6_addr_t *source, const ip6_addr_t *destination)

@@ -120,6 +120,14 @@ typedef struct {
   uint64_t tx_error;           /* the device refused the frame */
 } lwipy_netif_counters;
 
+typedef struct {             /* frames; see steer.c */
+  uint64_t flows, fragments, to_all, to_first;
+  uint64_t full;               /* a member's queue was full, or the member is gone */
+  uint64_t tcp_fragments;      /* dropped */
+  uint64_t suppressed;         /* for the wire: another member has said it */
+  uint64_t pinned;             /* flows that go where their first datagram came from */
+} lwipy_steer_counters;
+
 typedef struct {
   uint64_t tcp_rx, tcp_tx, tcp_drop, tcp_chkerr, tcp_lenerr, tcp_memerr, tcp_proterr;
   uint64_t udp_rx, udp_tx, udp_drop, udp_chkerr, udp_lenerr, udp_noport;
@@ -248,6 +256,15 @@ int lwipy_link_news(lwipy_core *core, lwipy_link_event *out, int room);
 int lwipy_watch(lwipy_core *core, int fd, int number, int write);
 int lwipy_unwatch(lwipy_core *core, int fd);
 int lwipy_watched(lwipy_core *core, int *out, int room);
+
+/* One interface for several stacks (steer.c). `add` makes the inner interface of the next member and answers with its
+   number. `pick` (no lock) is the member that has the flow between two ends, or their fragments. */
+enum { LWIPY_STEER_MOST = 64 };
+int lwipy_steer_open(lwipy_core *core, int nic, uint64_t key);
+int lwipy_steer_add(lwipy_core *core, int nic);
+int lwipy_steer_get_counters(lwipy_core *core, int nic, lwipy_steer_counters *out);
+int lwipy_steer_pick(uint64_t key, int count, const lwipy_address *a, const lwipy_address *b, int fragmented);
+int lwipy_source(lwipy_core *core, const lwipy_address *to, lwipy_address *out);   /* which of ours a packet there has */
 
 int lwipy_unwire(lwipy_core *core, int nic);
 int lwipy_wire_join(lwipy_core *core, int nic, struct lwipy_wire *wire, int side);

@@ -16,6 +16,7 @@
 #include "netif.h"
 #include "link.h"
 #include "stage.h"
+#include "steer.h"
 #include "tcp.h"
 
 #include <string.h>
@@ -110,15 +111,21 @@ lwipy_nic_output(struct lwipy_nic *nic, const struct pbuf *p)
   }
 }
 
-/* Every frame of lwIP's for the wire comes through here. Losing one is the network's right, so lwIP hears ERR_OK. */
-static err_t
-transmit(struct lwipy_nic *nic, struct pbuf *p)
+void
+lwipy_nic_transmit(struct lwipy_nic *nic, const struct pbuf *p)
 {
   if (nic->stages[LWIPY_OUT] != NULL) {
     lwipy_stages_enter(nic, LWIPY_OUT, p);
   } else {
     lwipy_nic_output(nic, p);
   }
+}
+
+/* Every frame of lwIP's for the wire comes through here. Losing one is the network's right, so lwIP hears ERR_OK. */
+static err_t
+transmit(struct lwipy_nic *nic, struct pbuf *p)
+{
+  lwipy_nic_transmit(nic, p);
   return ERR_OK;
 }
 
@@ -189,6 +196,10 @@ feed(struct lwipy_nic *nic, const u8_t *frame, size_t length)
 void
 lwipy_nic_accept(struct lwipy_nic *nic, const u8_t *frame, size_t length)
 {
+  if (nic->steer != NULL) {
+    lwipy_steer_in(nic, frame, length);
+    return;
+  }
   if (!netif_is_up(&nic->netif) || !netif_is_link_up(&nic->netif)) {
     nic->count.rx_down++;
     return;
@@ -211,6 +222,10 @@ lwipy_nic_input(struct lwipy_nic *nic, const u8_t *frame, size_t length)
 {
   nic->count.rx_frames++;
   nic->count.rx_bytes += length;
+  if (nic->front != NULL) {
+    lwipy_steer_out(nic, frame, length);
+    return;
+  }
   if (nic->stages[LWIPY_IN] == NULL) {
     lwipy_nic_accept(nic, frame, length);
   } else if (length == 0 || length > UINT16_MAX) {
@@ -415,6 +430,7 @@ core_netif_remove(int number)
   lwipy_link_free(nic);
   lwipy_stages_end(nic);
   lwipy_groups_forget(number);
+  lwipy_steer_forget(nic);
   lwipy_wire_cut(nic);
   lwipy_fifo_clear(&nic->out);
   lwipy_nic_forget_hostname(nic);

@@ -9,6 +9,7 @@
 
 struct lwipy_link;
 struct lwipy_stage;
+struct lwipy_steer;
 struct lwipy_wire;
 
 struct lwipy_nic {
@@ -23,6 +24,9 @@ struct lwipy_nic {
   struct lwipy_link *link;             /* or the descriptor they go to */
   u16_t in_flight;                     /* segments of a connection that may be unacknowledged; 0: any number (pace.c) */
   struct lwipy_stage *stages[2];       /* the first that a frame of each direction meets, or NULL */
+  struct lwipy_steer *steer;           /* steer.c: its frames go to several stacks */
+  struct lwipy_nic *front;             /* steer.c: of an inner interface, the one with the link */
+  u8_t steer_number;                   /* and which member it leads to */
   lwipy_netif_counters count;
 };
 
@@ -31,6 +35,7 @@ struct lwipy_nic *lwipy_nic_of(const struct netif *netif);   /* NULL for lwIP's 
 void lwipy_nic_forget_hostname(struct lwipy_nic *nic);
 void lwipy_nic_input(struct lwipy_nic *nic, const u8_t *frame, size_t length);    /* from the wire */
 void lwipy_nic_accept(struct lwipy_nic *nic, const u8_t *frame, size_t length);   /* behind the stages: to lwIP */
+void lwipy_nic_transmit(struct lwipy_nic *nic, const struct pbuf *p);             /* before the stages: from lwIP */
 void lwipy_nic_output(struct lwipy_nic *nic, const struct pbuf *p);               /* behind the stages: to the wire */
 
 /* addresses.c */

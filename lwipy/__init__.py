@@ -3,6 +3,7 @@
 from lwipy.blocking.patching import patched
 from lwipy.endpoints import Datagram, Event, Option, RawEndpoint, TcpEndpoint, TcpInfo, TcpState, UdpEndpoint
 from lwipy.errors import StackClosedError, StackError
+from lwipy.group import GroupInterface, StackGroup, Steering
 from lwipy.interface import Counters, Interface, wire
 from lwipy.stack import Stack, Statistics
 from lwipy.stages import Capture, Impairment, Pacing
@@ -10,7 +11,7 @@ from lwipy.stages import Capture, Impairment, Pacing
 __version__ = "0.1.0"
 
 __all__ = [
-    "Capture", "Counters", "Datagram", "Event", "Impairment", "Interface", "Option", "Pacing", "RawEndpoint",
-    "Stack", "StackClosedError", "StackError", "Statistics", "TcpEndpoint", "TcpInfo", "TcpState", "UdpEndpoint",
-    "patched", "wire",
+    "Capture", "Counters", "Datagram", "Event", "GroupInterface", "Impairment", "Interface", "Option", "Pacing",
+    "RawEndpoint", "Stack", "StackClosedError", "StackError", "StackGroup", "Statistics", "Steering", "TcpEndpoint",
+    "TcpInfo", "TcpState", "UdpEndpoint", "patched", "wire",
 ]  # fmt: skip

@@ -161,8 +161,7 @@ class Driver:
         By hand, the caller's thread drives the stack meanwhile.
         """
         stack = self.stack
-        if stack._clock is not None:
-            raise RuntimeError("cannot block: the stack's clock stands still; call poll() by hand")
+        stack._check_waiting()
         self._waiting += 1
         try:
             while not lock.acquire(blocking=False):
@@ -219,6 +218,9 @@ class Stack:
     `memory` bounds what the stack may allocate, bytes. `seed` makes its random numbers repeatable, for tests only.
     """
 
+    #: What :meth:`add_interface` makes; a group's has another.
+    _interface_type: type[Interface] = Interface
+
     def __init__(
         self, clock: Callable[[], float] | None = None, *, memory: int = DEFAULT_MEMORY, seed: int | None = None
     ) -> None:
@@ -270,6 +272,11 @@ class Stack:
     def time(self) -> float:
         """The stack's clock, seconds."""
         return time.monotonic() if self._clock is None else self._clock()
+
+    def _check_waiting(self) -> None:
+        """RuntimeError where a thread that waits by hand would wait for ever."""
+        if self._clock is not None:
+            raise RuntimeError("cannot block: the stack's clock stands still; call poll() by hand")
 
     def _sync(self) -> None:
         """Tells the core what time it is, where the clock is the caller's."""
@@ -447,7 +454,7 @@ class Stack:
             raise ValueError(f"{name!r} cannot name an interface: expected text without '%', not a number")
         hardware = b"" if layer == 3 else parse_mac(mac) if mac is not None else _random_mac()
         number = lib.lwipy_netif_add(self._core, layer, hardware or ffi.NULL, check_mtu(mtu))
-        interface = Interface(self, check(self._core, number, name), name, layer, hardware, mtu)
+        interface = self._interface_type(self, check(self._core, number, name), name, layer, hardware, mtu)
         self._interfaces[interface.number] = interface
         self._scopes[name] = interface.number
         try:

@@ -22,7 +22,6 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from lwipy._native import lib
-from lwipy.errors import StackClosedError
 
 if TYPE_CHECKING:
     from lwipy.endpoints import Endpoint
@@ -77,10 +76,8 @@ class Readiness:
             if not self._near:
                 return
             try:
-                ready = lib.lwipy_ready(self._endpoint._stack._core, self._endpoint._handle)
-            except StackClosedError:
-                ready = -1
-            if ready < 0:
+                ready = int(self._endpoint.ready())
+            except OSError:
                 ready = _READABLE | _WRITABLE  # it would fail, and not wait for that
             changed = ready ^ self._shown
             if changed and os.getpid() == self._process:  # after fork() the pair belongs to the parent
