@@ -104,6 +104,18 @@ def test_streams_with_tls(stack: lwipy.Stack) -> None:
     run_on(stack, main, debug=False)
 
 
+def test_a_closed_loop_gives_the_stack_back() -> None:
+    async def main() -> None:
+        async with await asyncio.start_server(echo, port=80):
+            assert await ask(b"hello", "127.0.0.1", 80) == b"hello"
+
+    with closing(lwipy.Stack()) as stack:
+        run_on(stack, main)
+        run_on(stack, main)
+        with stack, stack.create_server(("127.0.0.1", 80)) as server, stack.create_connection(("127.0.0.1", 80)):
+            server.accept()[0].close()
+
+
 def test_datagrams(stack: lwipy.Stack) -> None:
     class Echo(asyncio.DatagramProtocol):
         def connection_made(self, transport: Any) -> None:

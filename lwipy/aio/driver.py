@@ -261,12 +261,12 @@ async def driving(stack: Stack) -> AsyncIterator[Stack]:
             driver.stop()
 
 
-def ensure_driven(stack: Stack) -> None:
-    """Has the running loop drive the stack, until one of them is closed, unless something drives it already.
+def ensure_driven(stack: Stack, loop: asyncio.AbstractEventLoop | None = None) -> None:
+    """Has the loop (the running one) drive the stack, until one of them is closed, unless something drives it already.
 
     A stack with a clock of its own is left to its owner's poll().
     """
-    loop = asyncio.get_running_loop()
+    loop = loop or asyncio.get_running_loop()
     if _living_driver(stack) is None and can_drive(stack, loop):
         LoopDriver(stack, loop).start()
 

@@ -11,14 +11,16 @@ take sockets of the stack (:meth:`Stack.socket`), non-blocking, as well as the h
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import selectors
 import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from lwipy.aio import connection, datagram, names, server, tls
 from lwipy.aio.addresses import to_socket
-from lwipy.aio.driver import ensure_driven
+from lwipy.aio.driver import LoopDriver, ensure_driven
 from lwipy.aio.transport import StreamTransport
 from lwipy.blocking import Socket
 from lwipy.endpoints import TcpEndpoint, UdpEndpoint
@@ -32,11 +34,30 @@ _SENDFILE_BLOCK: Final = 256 * 1024
 
 
 class StackEventLoop(asyncio.SelectorEventLoop):
-    """A selector loop on `stack`, which it drives from the first use on. See :mod:`lwipy.aio.loop`."""
+    """A selector loop on `stack`, which it drives unless something else does. See :mod:`lwipy.aio.loop`."""
 
     def __init__(self, stack: Stack, selector: selectors.BaseSelector | None = None) -> None:
         super().__init__(selector)
         self.stack = stack
+
+    def run_forever(self) -> None:
+        # Before anything of lwipy.aio is used: programs may wait on the descriptors of the stack's sockets.
+        if not self.stack.closed:
+            ensure_driven(self.stack, self)
+        super().run_forever()
+
+    def close(self) -> None:
+        """Closes the loop and gives the stack back, to be driven by another loop or a thread."""
+        super().close()
+        driver = self.stack._driver
+        if isinstance(driver, LoopDriver) and driver.loop is self:
+            driver.stop()
+
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
+        """As asyncio's; threads have the caller's context, so that what blocks in them is on the caller's stack too."""
+        if executor is None or isinstance(executor, ThreadPoolExecutor):
+            return super().run_in_executor(executor, contextvars.copy_context().run, func, *args)
+        return super().run_in_executor(executor, func, *args)
 
     # -- Names -----------------------------------------------------------------------------------------------------
 

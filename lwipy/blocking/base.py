@@ -298,7 +298,7 @@ class SocketBase(socket.socket):
 
     def _twin(self, description: Description) -> Self:
         """A socket of this one's class and kind, for a description."""
-        twin = self.__class__.__new__(self.__class__)
+        twin = SocketBase.__new__(self.__class__)  # not the class's own, which may make a socket of the host's
         SocketBase.__init__(twin, None, self._family, self._type, self._protocol, description=description)
         return twin
 

@@ -126,7 +126,9 @@ class TlsEngine:
         patience = self._patience()
         with _named("read"):
             return self._run(
-                lambda: self._inner.read(size) if buffer is None else self._inner.read(size, buffer), patience
+                lambda: self._inner.read(size) if buffer is None else self._inner.read(size, buffer),
+                patience,
+                own=False,
             )
 
     def write(self, data: Buffer) -> int:
@@ -160,8 +162,8 @@ class TlsEngine:
 
     # -- Between OpenSSL and the endpoint ------------------------------------------------------------------------------
 
-    def _run(self, operation: Callable[[], T], patience: Patience) -> T:
-        """Runs an operation of OpenSSL's until it wants no more bytes."""
+    def _run(self, operation: Callable[[], T], patience: Patience, *, own: bool = True) -> T:
+        """Runs an operation of OpenSSL's until it wants no more bytes; what is unsent may be its `own`."""
         while True:
             fed = self._fed
             try:
@@ -180,9 +182,9 @@ class TlsEngine:
                 raise
             with _held(self._read_lock, patience):
                 if self._fed == fed:
-                    self._receive(patience)
+                    self._receive(patience, own)
 
-    def _receive(self, patience: Patience) -> None:
+    def _receive(self, patience: Patience, own: bool) -> None:
         """Feeds OpenSSL with the next part of the record at hand."""
         sock = self._sock()
         if sock is None:
@@ -200,7 +202,7 @@ class TlsEngine:
         try:
             data = sock._open.until(attempt, patience.left)
         except BlockingIOError:
-            if self._unsent:
+            if self._unsent and own:
                 raise ssl.SSLWantWriteError(
                     ssl.SSL_ERROR_WANT_WRITE, "The operation did not complete (write)"
                 ) from None

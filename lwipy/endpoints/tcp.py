@@ -87,17 +87,19 @@ class TcpEndpoint(Endpoint):
 
         OSError: ECONNRESET, EPIPE (never connected, or after shutdown), ETIMEDOUT. tcp_write.
         """
+        core = self._stack._core
         source = ffi.from_buffer(data)
-        result = lib.lwipy_tcp_send(self._stack._core, self._handle, source, len(source))
-        del source
+        result = lib.lwipy_tcp_send(core, self._handle, source, len(source))
+        del source  # or an exception's frame would keep the caller's buffer exported
         self._stack._after()
         return self._check(result, "the send buffer is full" if result == WOULD_BLOCK else "")
 
     def recv_into(self, buffer: bytearray | memoryview, *, peek: bool = False) -> int:
         """Fills `buffer` with what has arrived; 0 at the end of the stream. BlockingIOError when nothing waits."""
+        core = self._stack._core
         target = ffi.from_buffer(buffer, require_writable=True)
-        result = lib.lwipy_tcp_recv(self._stack._core, self._handle, target, len(target), peek)
-        del target  # or an exception's frame would keep the caller's buffer exported
+        result = lib.lwipy_tcp_recv(core, self._handle, target, len(target), peek)
+        del target  # as in send()
         self._stack._after()
         return self._check(result, "no data waits" if result == WOULD_BLOCK else "")
 

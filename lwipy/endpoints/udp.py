@@ -71,15 +71,15 @@ class DatagramEndpoint(Endpoint):
         sender = pack(None if source is None else parse_ip(source), 0, self._stack._scopes)
         if to.family and sender.family not in (0, to.family):
             raise ValueError(f"source {source!r} is not an IPv{to.family} address, as the destination is")
+        core, number = self._stack._core, self._number(interface)
         payload = ffi.from_buffer(data)
-        number = self._number(interface)
-        result = lib.lwipy_udp_send(
-            self._stack._core, self._handle, payload, len(payload), to, sender, number, ttl, tos
-        )
+        size = len(payload)
+        result = lib.lwipy_udp_send(core, self._handle, payload, size, to, sender, number, ttl, tos)
+        del payload  # or an exception's frame would keep the caller's buffer exported
         self._stack._after()
         if result == lib.LWIPY_ENOTCONN:
             raise OSError(errno.EDESTADDRREQ, "no address given, and the endpoint is not connected")
-        self._check(result, f"{len(payload)} bytes" if address is None else f"{address[0]}:{address[1]}")
+        self._check(result, f"{size} bytes" if address is None else f"{address[0]}:{address[1]}")
 
     def receive(self, size: int = LONGEST_DATAGRAM, *, peek: bool = False) -> Datagram:
         """The next datagram, cut at `size` bytes. BlockingIOError when none waits."""

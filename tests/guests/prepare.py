@@ -16,10 +16,10 @@ from .console import GuestError
 from .needs import PROGRAMS, Emulator, build, missing
 from .packages import PackageError
 
-# Beside the emulators: what tests with the kernel as a peer use, and a compiler for Windows.
+# Beside the emulators: what tests with the kernel and with Debian's servers as peers use, and a compiler for Windows.
 _OTHERS = {
-    "ip": "iproute2", "ping": "iputils-ping", "taskset": "util-linux",
-    "x86_64-w64-mingw32-gcc": "gcc-mingw-w64-x86-64",
+    "ip": "iproute2", "ping": "iputils-ping", "taskset": "util-linux", "redis-server": "redis-server",
+    "mosquitto": "mosquitto", "x86_64-w64-mingw32-gcc": "gcc-mingw-w64-x86-64",
 }  # fmt: skip
 
 
@@ -36,7 +36,8 @@ def install() -> str:
         return f"without apt-get these were not installed: {' '.join(packages)}"
     if os.geteuid():
         return f"without root these were not installed: {' '.join(packages)}"
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    # In runlevel 1 no server is started by being installed.
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
     for command in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
         done = subprocess.run(
             ["apt-get", "-qq", *command], env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL
