@@ -125,7 +125,7 @@ def test_a_task_has_a_choice_of_its_own(threads: Pair) -> None:
             return owner() is stack and await asyncio.to_thread(owner) is stack
 
     async def main() -> None:
-        assert await asyncio.gather(owner_within(threads.a), owner_within(threads.b)) == [True, True]
+        assert all(await asyncio.gather(owner_within(threads.a), owner_within(threads.b)))
         assert owner() is None
 
     asyncio.run(main())

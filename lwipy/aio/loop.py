@@ -53,7 +53,9 @@ class StackEventLoop(asyncio.SelectorEventLoop):
         if isinstance(driver, LoopDriver) and driver.loop is self:
             driver.stop()
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Any, func: Callable[..., Any], *args: Any
+    ) -> asyncio.Future[Any]:
         """As asyncio's; threads have the caller's context, so that what blocks in them is on the caller's stack too."""
         if executor is None or isinstance(executor, ThreadPoolExecutor):
             return super().run_in_executor(executor, contextvars.copy_context().run, func, *args)

@@ -109,7 +109,12 @@ def serving(stack: lwipy.Stack, service: Callable[[], AbstractAsyncContextManage
 
     with ThreadPoolExecutor(1) as pool:
         ended = pool.submit(run, stack, main)
-        ended.add_done_callback(lambda _: begun.done() or begun.set_exception(ended.exception() or EOFError()))
+
+        def tell(_: Future[None]) -> None:
+            if not begun.done():
+                begun.set_exception(ended.exception() or EOFError())
+
+        ended.add_done_callback(tell)
         loop, enough, made = begun.result(STUCK)
         try:
             yield made

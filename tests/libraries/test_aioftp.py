@@ -32,7 +32,7 @@ def test_aioftp(ends: Ends, tls: Tls, secure: bool, tmp_path: Path) -> None:
         async with aioftp.Client.context(NAME, 21, "guest", "secret", ssl=context) as client:
             await client.upload(here, "file", write_into=True)
             assert [str(path) async for path, _ in client.list()] == ["file"]
-            await client.download("file", tmp_path / "back", write_into=True)
+            await client.download("file", str(tmp_path / "back"), write_into=True)
 
     with serving(ends.server, server):
         run(ends.client, client)

@@ -18,9 +18,8 @@ def test_hypercorn(ends: Ends, tls: Tls, secure: bool) -> None:
     app = quart.Quart(__name__)
 
     @app.post("/")
-    async def upper() -> bytes:
-        body: bytes = await quart.request.get_data(as_text=False)
-        return body.upper()
+    async def upper() -> str | bytes:
+        return (await quart.request.get_data(as_text=False)).upper()
 
     @asynccontextmanager
     async def server() -> AsyncIterator[None]:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import aiomqtt
-from paho.mqtt.client import CallbackAPIVersion, Client
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion
 
 import lwipy
 

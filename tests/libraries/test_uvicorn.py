@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import fastapi
 import httpx
@@ -21,7 +22,7 @@ def test_uvicorn(ends: Ends, tls: Tls, secure: bool) -> None:
     async def upper(times: int, request: fastapi.Request) -> dict[str, str | int]:
         return {"times": times, "text": (await request.body()).decode().upper() * times}
 
-    files = {"ssl_certfile": tls.certificate, "ssl_keyfile": tls.key} if secure else {}
+    files: dict[str, Any] = {"ssl_certfile": tls.certificate, "ssl_keyfile": tls.key} if secure else {}
 
     @asynccontextmanager
     async def server() -> AsyncIterator[None]:
