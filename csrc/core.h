@@ -115,6 +115,10 @@ extern struct lwipy_guard_counters lwipy_guard_counters;
 size_t lwipy_guard_ip(const struct netif *netif, const u8_t *packet, size_t length);
 size_t lwipy_guard_frame(const struct netif *netif, const u8_t *frame, size_t length);
 
+/* ---- unreachable.c; `message` is ICMP's, with its header ------------------------------------------------------ */
+void lwipy_unreachable4(const u8_t *message, size_t length);
+void lwipy_unreachable6(const struct netif *netif, const u8_t *packet, const u8_t *message, size_t length);
+
 /* ---- tcp_hooks.c -------------------------------------------------------------------------------------------- */
 extern int lwipy_replay;      /* the frame just fed ended a TIME_WAIT and is to be fed again */
 

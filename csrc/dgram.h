@@ -20,6 +20,8 @@ int lwipy_dgram_ready(struct lwipy_end *end);
 void lwipy_dgram_addresses(struct lwipy_end *end, lwipy_address *local, lwipy_address *remote);
 int lwipy_dgram_set_option(struct lwipy_end *end, int option, int value);
 int lwipy_dgram_get_option(struct lwipy_end *end, int option);
+int lwipy_dgram_error(struct lwipy_end *end);
+void lwipy_udp_unreachable(const ip_addr_t *local, u16_t port, const ip_addr_t *remote, u16_t remote_port, int error);
 struct ip_pcb *lwipy_dgram_ip_pcb(struct lwipy_end *end);
 
 #endif /* LWIPY_DGRAM_H */

@@ -17,7 +17,8 @@
  * - our own addresses and the loopback's as a source from outside (RFC 1122 3.2.1.3).
  * TCP is checked where lwIP has already found the connection, in tcp_hooks.c. All else is lwIP's own to refuse and count.
  *
- * The guard keeps no state but its counters and never changes a packet.
+ * The guard keeps no state but its counters and never changes a packet. ICMP's destination unreachable is shown to
+ * unreachable.c on the way.
  */
 #include "core.h"
 
@@ -34,6 +35,7 @@ struct lwipy_guard_counters lwipy_guard_counters;
 #define LONGEST    65535
 
 enum { HOP_BY_HOP = 0, UDP = 17, ROUTING = 43, FRAGMENT = 44, ICMP6 = 58, DESTINATION = 60 };
+enum { ICMP = 1, UNREACHABLE4 = 3, UNREACHABLE6 = 1 };
 enum { PACKET_TOO_BIG = 2, ROUTER_ADVERTISEMENT = 134, NEIGHBOR_ADVERTISEMENT = 136, REDIRECT = 137 };
 
 static unsigned
@@ -112,9 +114,13 @@ pmtu_is_absurd(const u8_t *message, size_t length)
 }
 
 static int
-icmp6_is_sound(const struct netif *netif, const u8_t *message, size_t length)
+icmp6_is_sound(const struct netif *netif, const u8_t *packet, const u8_t *message, size_t length)
 {
   if (length == 0) {
+    return 1;
+  }
+  if (message[0] == UNREACHABLE6) {
+    lwipy_unreachable6(netif, packet, message, length);
     return 1;
   }
   if (pmtu_is_absurd(message, length)) {
@@ -190,7 +196,7 @@ headers_are_sound(const struct netif *netif, const u8_t *packet, size_t end)
   u8_t next = packet[6];
   for (;;) {
     if (next == ICMP6) {
-      return icmp6_is_sound(netif, packet + at, end - at);
+      return icmp6_is_sound(netif, packet, packet + at, end - at);
     }
     if (next == FRAGMENT && at == IP6_HEADER && end - at >= 8) {
       return fragment_is_sound(packet, end);
@@ -253,6 +259,9 @@ check_ip4(const struct netif *netif, const u8_t *packet, size_t length)
   }
   if ((be16(packet + 6) & 0x3fff) != 0 && !fragment4_is_sound(packet, header, end)) {
     return 0;
+  }
+  if (packet[9] == ICMP && (be16(packet + 6) & 0x3fff) == 0 && end > header && packet[header] == UNREACHABLE4) {
+    lwipy_unreachable4(packet + header, end - header);
   }
   return end;
 }

@@ -126,7 +126,7 @@ core_error(lwipy_handle handle)
   if (end == NULL) {
     return LWIPY_EHANDLE;
   }
-  return is_tcp(end) ? lwipy_tcp_error(end) : 0;
+  return is_tcp(end) ? lwipy_tcp_error(end) : lwipy_dgram_error(end);
 }
 
 int

@@ -118,6 +118,24 @@ on_error(void *arg, err_t err)
   lwipy_signal(&tcp->end, (tcp->error ? LWIPY_FAILED : 0) | LWIPY_READABLE | LWIPY_WRITABLE);
 }
 
+void
+lwipy_tcp_unreachable(const ip_addr_t *local, u16_t port, const ip_addr_t *remote, u16_t remote_port, u32_t seqno,
+                      int error)
+{
+  struct tcp_pcb *pcb;
+  for (pcb = tcp_active_pcbs; pcb != NULL; pcb = pcb->next) {
+    if (pcb->local_port == port && pcb->remote_port == remote_port && ip_addr_eq(&pcb->local_ip, local) &&
+        ip_addr_eq(&pcb->remote_ip, remote)) {
+      struct lwipy_tcp *tcp = pcb->callback_arg;
+      if (pcb->state == SYN_SENT && pcb->lastack == seqno && tcp != NULL) {
+        tcp_abandon(pcb, 0);                 /* on_error() takes it for a timeout */
+        tcp->error = (s16_t)error;
+      }
+      return;
+    }
+  }
+}
+
 /* Before the first byte: lwIP sets its own window after the accept callback, so this cannot be done there. */
 void
 lwipy_tcp_start(struct lwipy_tcp *tcp)

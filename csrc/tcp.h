@@ -19,6 +19,10 @@ void lwipy_tcp_batch_begin(void);
 void lwipy_tcp_batch_end(void);
 void lwipy_tcp_batch_segment(struct tcp_pcb *pcb);   /* in the hook, for a segment with data */
 
+/* A SYN of ours was answered with ICMP; `seqno` is what the message quotes. */
+void lwipy_tcp_unreachable(const ip_addr_t *local, u16_t port, const ip_addr_t *remote, u16_t remote_port, u32_t seqno,
+                           int error);
+
 /* What socket.c asks of a TCP endpoint. */
 struct ip_pcb;
 void *lwipy_tcp_new(int family);

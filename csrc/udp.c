@@ -42,6 +42,7 @@ struct lwipy_dgram {
     struct ip_pcb *ip;
   } pcb;
   u8_t connected;
+  s16_t error;                 /* not yet told */
   u32_t rcvbuf, held;
   struct datagram *first, **last;
 };
@@ -124,6 +125,9 @@ core_udp_recv(lwipy_handle handle, void *buffer, size_t room, int peek, lwipy_da
   if (dgram == NULL) {
     return LWIPY_EHANDLE;
   }
+  if (dgram->error) {
+    return lwipy_dgram_error(&dgram->end);
+  }
   if ((item = dgram->first) == NULL) {
     dgram->end.armed |= LWIPY_READABLE;
     return LWIPY_EWOULDBLOCK;
@@ -145,6 +149,32 @@ core_udp_recv(lwipy_handle handle, void *buffer, size_t room, int peek, lwipy_da
     mem_free(item);
   }
   return length;
+}
+
+/* ---- Errors, of connected endpoints ---------------------------------------------------------------------------------- */
+
+void
+lwipy_udp_unreachable(const ip_addr_t *local, u16_t port, const ip_addr_t *remote, u16_t remote_port, int error)
+{
+  struct udp_pcb *pcb;
+  for (pcb = udp_pcbs; pcb != NULL; pcb = pcb->next) {
+    if ((pcb->flags & UDP_FLAGS_CONNECTED) && pcb->local_port == port && pcb->remote_port == remote_port &&
+        ip_addr_eq(&pcb->remote_ip, remote) && pcb->recv == on_udp &&
+        (ip_addr_isany_val(pcb->local_ip) || ip_addr_eq(&pcb->local_ip, local))) {
+      struct lwipy_dgram *dgram = pcb->recv_arg;
+      dgram->error = (s16_t)error;
+      lwipy_signal(&dgram->end, LWIPY_READABLE | LWIPY_FAILED);
+    }
+  }
+}
+
+int
+lwipy_dgram_error(struct lwipy_end *end)
+{
+  struct lwipy_dgram *dgram = (struct lwipy_dgram *)end;
+  int error = dgram->error;
+  dgram->error = 0;
+  return error;
 }
 
 /* ---- Out --------------------------------------------------------------------------------------------------------- */
@@ -268,6 +298,9 @@ core_udp_send(lwipy_handle handle, const void *data, size_t length, const lwipy_
   if (length > LWIPY_DATAGRAM_MAX) {
     return LWIPY_EMSGSIZE;
   }
+  if (dgram->error) {
+    return lwipy_dgram_error(&dgram->end);
+  }
   lwipy_timers_stir();
   group = is_group(dgram, to);
   swap_header_fields(dgram, group, &ttl, &tos);
@@ -375,10 +408,11 @@ int
 lwipy_dgram_ready(struct lwipy_end *end)
 {
   const struct lwipy_dgram *dgram = (struct lwipy_dgram *)end;
-  if (dgram->first == NULL) {
-    end->armed |= LWIPY_READABLE;
+  if (dgram->first != NULL || dgram->error) {
+    return LWIPY_READABLE | LWIPY_WRITABLE;
   }
-  return (dgram->first != NULL ? LWIPY_READABLE : 0) | LWIPY_WRITABLE;
+  end->armed |= LWIPY_READABLE;
+  return LWIPY_WRITABLE;
 }
 
 void

@@ -90,8 +90,11 @@ class DatagramTransport(transports._FlowControlMixin, transports.DatagramTranspo
             except BlockingIOError:
                 return
             except OSError as error:
-                self._end(error)
-                return
+                if self._endpoint.stack.closed:
+                    self._end(error)
+                    return
+                self._protocol.error_received(error)  # the peer's ICMP
+                continue
             try:
                 self._protocol.datagram_received(datagram.data, to_socket(datagram.source, self._endpoint.family))
             except Exception as error:

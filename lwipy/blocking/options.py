@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from lwipy.blocking.ancillary import WANTED_BY
-from lwipy.endpoints import Option, TcpEndpoint
+from lwipy.endpoints import Option
 
 if TYPE_CHECKING:
     from lwipy.blocking.socket import Socket
@@ -177,7 +177,7 @@ def get_option(sock: Socket, level: int, name: int, length: int) -> int | bytes:
     key = (level, name)
     value: int
     if key == (socket.SOL_SOCKET, socket.SO_ERROR):
-        error = sock._endpoint.take_error() if isinstance(sock._endpoint, TcpEndpoint) else None
+        error = sock._endpoint.take_error()
         value = 0 if error is None else error.errno or errno.EIO
     elif key == (socket.SOL_SOCKET, socket.SO_TYPE):
         value = sock.type

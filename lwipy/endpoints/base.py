@@ -19,7 +19,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from lwipy._native import check, ffi, lib
+from lwipy._native import check, error_of, ffi, lib
 from lwipy.addresses import pack, parse_ip, parse_port, unpack
 
 if TYPE_CHECKING:
@@ -192,6 +192,11 @@ class Endpoint:
 
     def get_option(self, option: Option) -> int:
         return self._check(lib.lwipy_get_option(self._stack._core, self._handle, option), option.name)
+
+    def take_error(self) -> OSError | None:
+        """What ended the connection, or what a peer said by ICMP to a datagram (SO_ERROR); asking clears it."""
+        code = lib.lwipy_error(self._stack._core, self._handle)
+        return error_of(self._stack._core, code) if code < 0 else None
 
     def _end(self) -> int:
         """Forgets the handle and gives it to the caller; 0 when it was closed before."""

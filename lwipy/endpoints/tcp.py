@@ -11,7 +11,7 @@ import errno
 import os
 from typing import NamedTuple
 
-from lwipy._native import WOULD_BLOCK, error_of, ffi, lib
+from lwipy._native import WOULD_BLOCK, ffi, lib
 from lwipy.endpoints._scratch import borrow, give_back
 from lwipy.endpoints.base import Address, Buffer, Endpoint, check_size
 
@@ -130,11 +130,6 @@ class TcpEndpoint(Endpoint):
         if (handle := self._end()) and not self._stack.closed:
             lib.lwipy_abort(self._stack._core, handle)
             self._stack._after()
-
-    def take_error(self) -> OSError | None:
-        """What ended the connection (SO_ERROR); asking clears it."""
-        code = lib.lwipy_error(self._stack._core, self._handle)
-        return error_of(self._stack._core, code) if code < 0 else None
 
     @property
     def info(self) -> TcpInfo:
