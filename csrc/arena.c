@@ -2,8 +2,10 @@
  * The allocator of one core: all that lwIP and the port allocate lies in one stretch of address space.
  *
  * Theory of operation. The stretch is reserved once and costs memory only where it was touched. A block comes from
- * the free list of its size class, else from the end of what is used (`top`). Classes are four to a doubling, so
- * at most a quarter is wasted; lwIP allocates few distinct sizes, so the lists serve nearly every call.
+ * the free list of its size class, else from the end of what is used (`top`). Small classes are 16 bytes apart, for a
+ * connection is few small blocks and there may be many; larger ones are four to a doubling, so at most a quarter is
+ * wasted. lwIP allocates few distinct sizes, so the lists serve nearly every call. When the stretch is used up, a small
+ * block may come from a list of larger ones: what was packets once must not be lost to everything else.
  *
  * Invariants:
  * 1. A block belongs to its class for ever; memory goes back to the system when the core is closed, at once.
@@ -31,9 +33,12 @@
 #define UNPOISON(p, n) do {} while (0)
 #endif
 
-#define MIN_SHIFT   5                    /* the smallest block, header included, is 32 bytes */
-#define MAX_SHIFT   24                   /* the largest 16 MB */
-#define CLASSES     ((MAX_SHIFT - MIN_SHIFT) * 4 + 1)
+#define STEP        16                   /* between the sizes of small blocks, header included */
+#define SMALL_SHIFT 9                    /* up to 512 bytes */
+#define SMALL       ((1u << SMALL_SHIFT) / STEP)
+#define MAX_SHIFT   24                   /* the largest is 16 MB */
+#define CLASSES     (SMALL + (MAX_SHIFT - SMALL_SHIFT) * 4)
+#define BORROW      12                   /* classes above its own, for a small block in need */
 #define COMMIT_STEP ((size_t)1 << 20)
 #define MARK_USED   0x75736564u
 #define MARK_FREE   0x66726565u
@@ -87,9 +92,9 @@ lwipy_arena_limit(void)
 static u32_t
 class_of(size_t size)
 {
-  u32_t shift = MIN_SHIFT;
-  if (size <= ((size_t)1 << MIN_SHIFT)) {
-    return 0;
+  u32_t shift = SMALL_SHIFT;
+  if (size <= (size_t)1 << SMALL_SHIFT) {
+    return (u32_t)((size - 1) / STEP);
   }
 #if defined(__GNUC__)
   shift = (u32_t)(63 - __builtin_clzll((unsigned long long)(size - 1)));
@@ -99,17 +104,24 @@ class_of(size_t size)
   }
 #endif
   /* 2^shift < size <= 2^(shift+1): which quarter of the way? */
-  return (shift - MIN_SHIFT) * 4 + (u32_t)((size - 1 - ((size_t)1 << shift)) >> (shift - 2)) + 1;
+  return SMALL + (shift - SMALL_SHIFT) * 4 + (u32_t)((size - 1 - ((size_t)1 << shift)) >> (shift - 2));
 }
 
 static size_t
 size_of(u32_t class)
 {
-  u32_t shift = MIN_SHIFT + (class + 3) / 4 - 1;
-  if (class == 0) {
-    return (size_t)1 << MIN_SHIFT;
+  u32_t shift = SMALL_SHIFT + (class - SMALL) / 4;
+  if (class < SMALL) {
+    return (size_t)(class + 1) * STEP;
   }
-  return ((size_t)1 << shift) + ((size_t)((class - 1) % 4 + 1) << (shift - 2));
+  return ((size_t)1 << shift) + ((size_t)((class - SMALL) % 4 + 1) << (shift - 2));
+}
+
+int
+lwipy_arena_is_low(void)
+{
+  size_t limit = (size_t)(end - base);
+  return limit - used < limit / 16;
 }
 
 static struct header *
@@ -134,6 +146,22 @@ extend(u32_t class)
   return block;
 }
 
+/* `class`, or a larger one that has a free block when the stretch is used up. */
+static u32_t
+class_with_room(u32_t class)
+{
+  u32_t larger = class, most = LWIP_MIN(LWIP_MAX(class, SMALL) + BORROW, CLASSES);
+  if (free_list[class] != NULL || size_of(class) <= (size_t)(end - top)) {
+    return class;
+  }
+  while (++larger < most) {
+    if (free_list[larger] != NULL) {
+      return larger;
+    }
+  }
+  return class;
+}
+
 void *
 lwipy_arena_malloc(size_t size)
 {
@@ -142,7 +170,7 @@ lwipy_arena_malloc(size_t size)
   if (size > ((size_t)1 << MAX_SHIFT) - sizeof(struct header)) {
     return NULL;
   }
-  class = class_of(size + sizeof(struct header));
+  class = class_with_room(class_of(size + sizeof(struct header)));
   block = free_list[class];
   if (block != NULL) {
     LWIP_ASSERT("arena: block on a free list is in use", block->mark == MARK_FREE);

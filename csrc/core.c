@@ -6,6 +6,7 @@
  * 1. Everything runs under the core's lock, taken at the border.
  * 2. `promised` is the deadline Python was last told; when an operation brings an earlier one, attention says so.
  */
+#include "demux.h"
 #include "link.h"
 #include "netif.h"
 #include "stage.h"
@@ -26,6 +27,9 @@ lwipy_inside_open(struct lwipy_core *core, const lwipy_options *options)
   lwipy_self = core;
   lwipy_port_open(options);
   if (lwipy_arena_open((size_t)options->memory) != 0) {
+    return LWIPY_EMEM;
+  }
+  if (lwipy_demux_open(!options->one_bucket) != 0) {
     return LWIPY_EMEM;
   }
   lwipy_timers_open();
@@ -160,6 +164,10 @@ core_get_statistics(lwipy_statistics *out)
   out->guard_fragment = lwipy_guard_counters.fragment;
   out->guard_source = lwipy_guard_counters.source;
   out->syn_backlog = lwipy_drops.syn_backlog;
+  out->syn_cookies_sent = lwipy_drops.cookies_sent;
+  out->syn_cookies_good = lwipy_drops.cookies_good;
+  out->time_wait_shed = lwipy_drops.time_wait;
+  out->memory_refused = lwipy_drops.memory;
   out->udp_queue_full = lwipy_drops.udp_queue_full;
   out->memory_used = lwipy_arena_used();
   out->memory_limit = lwipy_arena_limit();

@@ -53,6 +53,7 @@ extern struct lwipy_core *lwipy_self;
 int64_t lwipy_now(void);
 int64_t lwipy_now_ns(void);
 void lwipy_port_open(const lwipy_options *options);
+u64_t lwipy_keyed_hash(const u64_t *words, size_t count);   /* this core's own, from the first call to the last */
 u32_t lwipy_isn(const ip_addr_t *local, u16_t local_port, const ip_addr_t *remote, u16_t remote_port);
 
 /* ---- arena.c ----------------------------------------------------------------------------------------------- */
@@ -60,6 +61,7 @@ int lwipy_arena_open(size_t limit);
 void lwipy_arena_close(void);
 size_t lwipy_arena_used(void);
 size_t lwipy_arena_limit(void);
+int lwipy_arena_is_low(void);         /* nothing new is begun, so that what there is can go on */
 
 /* ---- timers.c ---------------------------------------------------------------------------------------------- */
 #define LWIPY_NEVER INT64_MAX
@@ -67,6 +69,12 @@ void lwipy_timers_open(void);
 void lwipy_timers_stir(void);        /* something happens now: idle timers catch up and run again */
 void lwipy_timers_run(void);
 int64_t lwipy_timers_deadline(void); /* absolute, or LWIPY_NEVER */
+
+/* ---- tcp_timers.c: the part of them that is TCP's ------------------------------------------------------------ */
+void lwipy_tcp_timers_open(void);
+void lwipy_tcp_timers_stir(int64_t now);
+int lwipy_tcp_timers_run(int64_t now);      /* 1: something was sent */
+int64_t lwipy_tcp_timers_deadline(void);
 
 /* ---- endpoints.c -------------------------------------------------------------------------------------------- */
 enum lwipy_kind { LWIPY_KIND_TCP = LWIPY_TCP, LWIPY_KIND_UDP = LWIPY_UDP, LWIPY_KIND_RAW = LWIPY_RAW,
@@ -123,7 +131,7 @@ void lwipy_unreachable6(const struct netif *netif, const u8_t *packet, const u8_
 extern int lwipy_replay;      /* the frame just fed ended a TIME_WAIT and is to be fed again */
 
 /* ---- counters kept outside lwIP's statistics ------------------------------------------------------------------ */
-struct lwipy_drops { u64_t syn_backlog, udp_queue_full; };
+struct lwipy_drops { u64_t syn_backlog, udp_queue_full, time_wait, memory, cookies_sent, cookies_good; };
 extern struct lwipy_drops lwipy_drops;
 
 #endif /* LWIPY_CORE_H */

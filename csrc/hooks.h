@@ -23,6 +23,15 @@ u32_t *lwipy_tcp_out(struct pbuf *p, struct tcp_hdr *header, const struct tcp_pc
   lwipy_tcp_in(pcb, header, opt_length, opt1_length, opt2, p)
 #define LWIP_HOOK_TCP_OUT_ADD_TCPOPTS(p, header, pcb, options) lwipy_tcp_out(p, header, pcb, options)
 
+/* demux.c. Of the files that include this one, PERF_START stands in tcp_in.c only (and in forwarding, which is off): in
+   tcp_input(), where addresses are known and no list was looked at yet; PERF_STOP where the segment is done with. */
+void lwipy_segment_begin(const struct pbuf *p);
+void lwipy_segment_end(void);
+#undef PERF_START
+#undef PERF_STOP
+#define PERF_START   lwipy_segment_begin(p)
+#define PERF_STOP(x) lwipy_segment_end()
+
 /* addresses.c; lwIP wants LWIP_HOOK_IP4_ROUTE_SRC in lwipopts.h */
 struct netif *lwipy_route4(const ip4_addr_t *source, const ip4_addr_t *destination);
 struct netif *lwipy_route6(const ip6_addr_t *source, const ip6_addr_t *destination);

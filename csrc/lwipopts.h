@@ -32,6 +32,7 @@
 #define LWIP_ETHERNET                   1
 #define LWIP_NETIF_HOSTNAME             1
 #define LWIP_NETIF_LINK_CALLBACK        0
+#define LWIP_NETIF_EXT_STATUS_CALLBACK  1   /* an address goes: demux.c ends its connections */
 #define LWIP_HAVE_LOOPIF                1
 #define LWIP_NETIF_LOOPBACK             1
 #define LWIP_LOOPBACK_MAX_PBUFS         4096 /* packets to oneself are bounded as well */

@@ -138,6 +138,9 @@ typedef struct {
   uint64_t guard_tcp_options, guard_tcp_flags, guard_tcp_window, guard_nd_options, guard_nd_fragment,
            guard_nd_unasked, guard_icmp, guard_ip_header, guard_fragment, guard_source;
   uint64_t syn_backlog;        /* SYNs dropped because an accept queue was full */
+  uint64_t syn_cookies_sent, syn_cookies_good;   /* answers to SYNs that were not remembered; those confirmed */
+  uint64_t time_wait_shed;     /* connections in TIME_WAIT that ended before their time, for others */
+  uint64_t memory_refused;     /* connections that were not begun because memory is low */
   uint64_t udp_queue_full;     /* datagrams dropped because a socket's queue was full */
   uint64_t memory_used, memory_limit;
   uint64_t endpoints;
@@ -187,6 +190,7 @@ typedef struct {
   uint64_t memory;             /* bytes the arena may grow to */
   int manual_clock;            /* 1: time stands still between calls of lwipy_set_time */
   int64_t start;               /* the manual clock's first time */
+  int one_bucket;              /* 1: no demultiplexer (demux.c) */
 } lwipy_options;
 
 /* ---- A core and its life (no lock) ----------------------------------------------------------------------- */

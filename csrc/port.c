@@ -11,7 +11,7 @@
 
 u32_t lwipy_rcvbuf;
 
-static u64_t secret[2];        /* of this core; see siphash() */
+static u64_t secret[2];        /* of this core; see lwipy_keyed_hash() */
 static u64_t random_counter;
 static int64_t manual_time = -1;
 
@@ -76,8 +76,8 @@ core_set_time(int64_t now)
   } while (0)
 
 /* SipHash-2-4 of whole 64-bit words: a keyed function that cannot be predicted without the secret. */
-static u64_t
-siphash(const u64_t *words, size_t count)
+u64_t
+lwipy_keyed_hash(const u64_t *words, size_t count)
 {
   u64_t v0 = secret[0] ^ 0x736f6d6570736575ULL, v1 = secret[1] ^ 0x646f72616e646f6dULL;
   u64_t v2 = secret[0] ^ 0x6c7967656e657261ULL, v3 = secret[1] ^ 0x7465646279746573ULL;
@@ -102,7 +102,7 @@ uint32_t
 lwipy_rand(void)
 {
   u64_t counter = ++random_counter;
-  return (u32_t)siphash(&counter, 1);
+  return (u32_t)lwipy_keyed_hash(&counter, 1);
 }
 
 /* RFC 6528: a clock of 4 microseconds plus a keyed hash of the connection's two ends. */
@@ -113,7 +113,7 @@ lwipy_isn(const ip_addr_t *local, u16_t local_port, const ip_addr_t *remote, u16
   memcpy(&words[0], ip_2_ip6(local)->addr, IP_IS_V6(local) ? 16 : 4);
   memcpy(&words[2], ip_2_ip6(remote)->addr, IP_IS_V6(remote) ? 16 : 4);
   words[4] = ((u64_t)local_port << 16) | remote_port;
-  return (u32_t)siphash(words, 5) + (u32_t)(lwipy_now() / 4);
+  return (u32_t)lwipy_keyed_hash(words, 5) + (u32_t)(lwipy_now() / 4);
 }
 
 /* ---- Internet checksum (RFC 1071), 32 bytes a round -------------------------------------------------------- */

@@ -213,6 +213,9 @@ core_set_option(lwipy_handle handle, int option, int value)
       case LWIPY_OPT_BROADCAST: return set_flag(pcb, SOF_BROADCAST, value);
       case LWIPY_OPT_KEEPALIVE:
         lwipy_timers_stir();
+        if (is_tcp(end)) {
+          lwipy_tcp_touch(end);
+        }
         return set_flag(pcb, SOF_KEEPALIVE, value);
       case LWIPY_OPT_TTL:       pcb->ttl = (u8_t)value; return 0;
       case LWIPY_OPT_TOS:       pcb->tos = (u8_t)value; return 0;

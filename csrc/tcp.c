@@ -13,24 +13,25 @@
  * 3. Releasing an endpoint detaches it first (no callback will see it), then closes the pcb: lwIP goes on alone, sends
  *    what is queued and the FIN, and answers what comes.
  * 4. An endpoint waits in its listener's accept queue (`parent` is set) or belongs to Python, never both.
- * 5. `lwipy_rcvbuf` (lwIP's TCP_WND) is the socket's own before every call of lwIP for a pcb.
+ * 5. Before every call of lwIP for a pcb `lwipy_rcvbuf` (lwIP's TCP_WND) is the socket's own, and the pcb's bucket is
+ *    selected (demux.c): lwipy_tcp_use_window().
  * 6. Queued bytes are given to the reader before the error or the end that came after them.
  */
+#include "half_open.h"
 #include "netif.h"
 #include "tcp_endpoint.h"
 
 #include <string.h>
 
 #define INITIAL_WINDOW 10          /* segments, RFC 6928 */
+#define SHED_EACH      16          /* connections in TIME_WAIT that go for a new one without memory */
 
 void
 lwipy_tcp_remember(struct lwipy_tcp *tcp)
 {
-  if (tcp->pcb != NULL) {
-    lwipy_address_from_ip(&tcp->local, &tcp->pcb->local_ip, tcp->pcb->local_port);
-    if (tcp->connected && tcp->pcb->state != CLOSED) {
-      lwipy_address_from_ip(&tcp->remote, &tcp->pcb->remote_ip, tcp->pcb->remote_port);
-    }
+  if (tcp->pcb != NULL && tcp->pcb->state != CLOSED) {
+    tcp->local_port = tcp->pcb->local_port;
+    tcp->remote_port = tcp->connected ? tcp->pcb->remote_port : 0;
   }
 }
 
@@ -56,15 +57,15 @@ pcb_destroyed(u8_t id, void *data)
 {
   struct lwipy_tcp *tcp = data;
   LWIP_UNUSED_ARG(id);
+  lwipy_demux_died();
   if (tcp != NULL && tcp->pcb != NULL) {
-    lwipy_tcp_remember(tcp);
     memcpy(&tcp->shadow, tcp->pcb, sizeof(tcp->shadow));
     tcp->pcb = NULL;
     lwipy_signal(&tcp->end, LWIPY_CLOSED | LWIPY_READABLE | LWIPY_WRITABLE);
   }
 }
 
-static const struct tcp_ext_arg_callbacks destroy_callbacks = { pcb_destroyed, NULL };
+static const struct tcp_ext_arg_callbacks destroy_callbacks = { pcb_destroyed, lwipy_half_open_begin };
 
 static err_t
 on_recv(void *arg, struct tcp_pcb *pcb, struct pbuf *p, err_t err)
@@ -103,9 +104,6 @@ static void
 on_error(void *arg, err_t err)
 {
   struct lwipy_tcp *tcp = arg;
-  if (tcp->pcb != NULL) {
-    lwipy_tcp_remember(tcp);
-  }
   if (err == ERR_CLSD) {
     /* Both directions have ended in order. */
   } else if (tcp->connecting) {
@@ -215,9 +213,15 @@ new_pcb(struct lwipy_tcp *tcp)
 {
   struct tcp_pcb *pcb;
   lwipy_tcp_use_window(tcp);
+  lwipy_demux_nowhere();
+  if (lwipy_arena_is_low() && lwipy_demux_shed(SHED_EACH) == 0) {
+    lwipy_drops.memory++;
+    return LWIPY_EMEM;
+  }
   if ((pcb = tcp_new_ip_type(IP_GET_TYPE(&tcp->bound))) == NULL) {
     return LWIPY_EMEM;
   }
+  lwipy_demux_born();
   pcb->snd_buf = tcp->sndbuf;
   pcb->ssthresh = tcp->sndbuf;
   lwipy_tcp_attach(tcp, pcb);
@@ -242,7 +246,7 @@ lwipy_tcp_need_pcb(struct lwipy_tcp *tcp)
   tcp->pcb->tos = tcp->shadow.tos;
   tcp->pcb->ttl = tcp->shadow.ttl;
   tcp->pcb->netif_idx = tcp->shadow.netif_idx;
-  return tcp->bound_port != 0 ? tcp_bind(tcp->pcb, &tcp->bound, tcp->bound_port) : 0;
+  return tcp->bound_port != 0 ? lwipy_port_bind(tcp->pcb, &tcp->bound, tcp->bound_port) : 0;
 }
 
 void *
@@ -269,9 +273,11 @@ void
 lwipy_tcp_release(struct lwipy_end *end, int abort)
 {
   struct lwipy_tcp *tcp = (struct lwipy_tcp *)end;
-  struct tcp_pcb *pcb = lwipy_tcp_detach(tcp);
+  struct tcp_pcb *pcb;
   int unread = tcp->queue.bytes > 0;
   lwipy_timers_stir();
+  lwipy_tcp_use_window(tcp);
+  pcb = lwipy_tcp_detach(tcp);
   if (pcb != NULL && pcb->state == LISTEN) {
     lwipy_tcp_end_listener(tcp, pcb);
     pcb = NULL;
@@ -280,6 +286,9 @@ lwipy_tcp_release(struct lwipy_end *end, int abort)
   lwipy_end_free(end);
   if (pcb == NULL) {
     return;
+  }
+  if (pcb->state == TIME_WAIT && (abort || unread)) {
+    lwipy_demux_left_time_wait(1);
   }
   if (pcb->state != CLOSED && pcb->state != SYN_SENT && (abort || unread)) {
     tcp_abort(pcb);                /* RFC 2525 2.17: data nobody will read is answered with a reset */
@@ -298,11 +307,35 @@ lwipy_tcp_bind(struct lwipy_end *end, const ip_addr_t *ip, u16_t port)
   if (tcp->connected || (result = lwipy_tcp_need_pcb(tcp)) != 0 || tcp->pcb->state != CLOSED || tcp->pcb->local_port != 0) {
     return LWIPY_EVAL;
   }
-  if ((result = tcp_bind(tcp->pcb, ip, port)) == ERR_OK) {
+  if ((result = lwipy_port_bind(tcp->pcb, ip, port)) == ERR_OK) {
     ip_addr_copy(tcp->bound, tcp->pcb->local_ip);
     tcp->bound_port = tcp->pcb->local_port;
   }
   return result;
+}
+
+/* As tcp_connect() would, but before: the bucket must be known when it inserts the pcb. */
+static int
+choose_ends(struct lwipy_tcp *tcp, const ip_addr_t *ip, u16_t port)
+{
+  struct tcp_pcb *pcb = tcp->pcb;
+  struct netif *netif = pcb->netif_idx != NETIF_NO_INDEX ? netif_get_by_index(pcb->netif_idx)
+                                                         : ip_route(&pcb->local_ip, ip);
+  if (netif == NULL) {
+    return ERR_RTE;
+  }
+  if (ip_addr_isany(&pcb->local_ip)) {
+    const ip_addr_t *local = ip_netif_get_local_ip(netif, ip);
+    if (local == NULL) {
+      return ERR_RTE;
+    }
+    ip_addr_copy(pcb->local_ip, *local);
+  }
+  if (pcb->local_port == 0 && (pcb->local_port = lwipy_port_towards(&pcb->local_ip, ip, port)) == 0) {
+    return ERR_BUF;
+  }
+  tcp->hash = lwipy_demux_hash(&pcb->local_ip, pcb->local_port, ip, port);
+  return ERR_OK;
 }
 
 int
@@ -337,9 +370,16 @@ lwipy_tcp_connect(struct lwipy_end *end, const ip_addr_t *ip, u16_t port)
   if (ip_addr_ismulticast(ip) || (netif != NULL && ip_addr_isbroadcast(ip, netif))) {
     return LWIPY_EUNREACH;         /* lwIP would shake hands with everybody */
   }
-  lwipy_tcp_use_window(tcp);
-  result = tcp_connect(tcp->pcb, ip, port, on_connected);
+  result = choose_ends(tcp, ip, port);
   if (result == ERR_OK) {
+    lwipy_tcp_use_window(tcp);
+    lwipy_demux_select(tcp->hash);
+    result = tcp_connect(tcp->pcb, ip, port, on_connected);
+  }
+  if (result != ERR_OK) {
+    ip_addr_copy(tcp->pcb->local_ip, tcp->bound);
+    tcp->pcb->local_port = tcp->bound_port;
+  } else {
     tcp->pcb->snd_buf = tcp->sndbuf;
     tcp->pcb->ssthresh = tcp->sndbuf;
     tcp->connecting = 1;

@@ -8,8 +8,13 @@
 
 struct tcp_pcb;
 
+/* ports.c */
+u16_t lwipy_port_towards(const ip_addr_t *local, const ip_addr_t *remote, u16_t remote_port);   /* 0: none is left */
+err_t lwipy_port_bind(struct tcp_pcb *pcb, const ip_addr_t *ip, u16_t port);
+
 u32_t lwipy_tcp_window(const struct tcp_pcb *pcb);   /* the receive buffer of the pcb's socket */
 int lwipy_tcp_backlog_full(const void *listener);    /* `listener` is a listening pcb's callback argument */
+int lwipy_tcp_backlog_over(const void *listener);    /* by more than a handshake or two */
 
 void lwipy_tcp_recover_later(const struct tcp_pcb *pcb);
 void lwipy_tcp_recover(void);                        /* behind every frame: what the hook put off */
@@ -30,6 +35,7 @@ void lwipy_tcp_release(struct lwipy_end *end, int abort);
 int lwipy_tcp_bind(struct lwipy_end *end, const ip_addr_t *ip, u16_t port);
 int lwipy_tcp_connect(struct lwipy_end *end, const ip_addr_t *ip, u16_t port);
 int lwipy_tcp_error(struct lwipy_end *end);
+void lwipy_tcp_touch(struct lwipy_end *end);         /* the timers look at it with the next tick */
 int lwipy_tcp_ready(struct lwipy_end *end);
 void lwipy_tcp_addresses(struct lwipy_end *end, lwipy_address *local, lwipy_address *remote);
 int lwipy_tcp_set_option(struct lwipy_end *end, int option, int value);

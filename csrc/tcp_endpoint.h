@@ -4,6 +4,7 @@
 #ifndef LWIPY_TCP_ENDPOINT_H
 #define LWIPY_TCP_ENDPOINT_H
 
+#include "demux.h"
 #include "recovery.h"
 #include "tcp.h"
 
@@ -20,8 +21,9 @@ struct lwipy_tcp {
   u8_t nodelay, started;
   u32_t keep_idle, keep_intvl, keep_cnt;   /* milliseconds, milliseconds, probes */
   s16_t error;                     /* not yet told */
-  lwipy_address local, remote;     /* remembered for when the pcb is gone */
-  struct ip_pcb shadow;            /* as well */
+  struct ip_pcb shadow;            /* its addresses and options, for when the pcb is gone */
+  u16_t local_port, remote_port;   /* as well; the remote one from the handshake on */
+  u32_t hash;                      /* of the 4-tuple, in states with one; see demux.c */
   ip_addr_t bound;                 /* what a pcb starts with: the family, and where bind() put it */
   u16_t bound_port;
   struct lwipy_rxqueue queue;
@@ -36,16 +38,20 @@ struct lwipy_tcp {
 struct tcp_pcb *lwipy_tcp_detach(struct lwipy_tcp *tcp);   /* from here on lwIP goes on alone with the pcb */
 void lwipy_tcp_attach(struct lwipy_tcp *tcp, struct tcp_pcb *pcb);
 int lwipy_tcp_need_pcb(struct lwipy_tcp *tcp);
-void lwipy_tcp_remember(struct lwipy_tcp *tcp);            /* its addresses, for when the pcb is gone */
+void lwipy_tcp_remember(struct lwipy_tcp *tcp);            /* its ports, for when the pcb is gone */
 void lwipy_tcp_start(struct lwipy_tcp *tcp);               /* before the first byte */
 void lwipy_tcp_apply_options(const struct lwipy_tcp *tcp, struct tcp_pcb *pcb);
 void lwipy_tcp_end_listener(struct lwipy_tcp *tcp, struct tcp_pcb *pcb);
 int lwipy_tcp_has_room(const struct lwipy_tcp *tcp);
 
+/* Before each call of lwIP for an endpoint's pcb: its window is TCP_WND, its bucket at hand and due for the timers. */
 static inline void
 lwipy_tcp_use_window(const struct lwipy_tcp *tcp)
 {
   lwipy_rcvbuf = tcp->rcvbuf;
+  if (tcp->pcb != NULL && tcp->pcb->state > LISTEN) {
+    lwipy_demux_select(tcp->hash);
+  }
 }
 
 /* The error that is to be raised now, taken from the endpoint; 0 for none. */

@@ -2,18 +2,23 @@
  * Where the port looks at each TCP segment: on its way in, when lwIP has found the pcb, and on its way out.
  *
  * In:  what would make lwIP read beyond the options, or fail one of its assertions, is dropped and counted; a full
- *      accept queue drops the SYN, so that the peer tries again, as with any listener; a SYN for a connection in
+ *      accept queue drops the SYN, so that the peer tries again, as with any listener; too many half-open
+ *      connections have it answered by a cookie; a SYN for a connection in
  *      TIME_WAIT ends that state (RFC 1122 4.2.2.13), and its frame is fed once more; TCP_WND becomes the window of the
  *      socket at hand; what the peer says it has is noted for recovery.c.
  * Out: lwIP 2.2.1 leaves FIN and PSH on the head when it splits an unsent segment, and the peer would see the end too
  *      early; they are cleared here, the tail has its own.
  */
 #include "core.h"
+#include "demux.h"
+#include "half_open.h"
 #include "netif.h"
 #include "recovery.h"
 #include "tcp.h"
 
 #include "lwip/priv/tcp_priv.h"
+
+#define SHED_EACH 16   /* connections in TIME_WAIT that go for a new one without memory */
 
 struct lwipy_drops lwipy_drops;
 int lwipy_replay;
@@ -67,18 +72,57 @@ malformed(u64_t *counter)
   return ERR_VAL;
 }
 
+/* A new connection. What cannot be had now the peer asks for again. */
+static err_t
+asked_for(const struct tcp_pcb *listener, const struct tcp_hdr *header, u16_t opt_length)
+{
+  if (lwipy_tcp_backlog_full(listener->callback_arg)) {
+    lwipy_drops.syn_backlog++;
+  } else if (lwipy_arena_is_low() && lwipy_demux_shed(SHED_EACH) == 0) {
+    lwipy_drops.memory++;
+  } else if (lwipy_half_open_is_full()) {
+    lwipy_cookie_answer(listener, header, opt_length);
+  } else {
+    return ERR_OK;
+  }
+  return ERR_MEM;
+}
+
+/* What a listener gets besides SYNs: only the echo of a cookie has a meaning. */
+static err_t
+echo_in(struct tcp_pcb *listener, const struct tcp_hdr *header)
+{
+  if (!(TCPH_FLAGS(header) & TCP_ACK) || lwipy_tcp_backlog_full(listener->callback_arg) || lwipy_arena_is_low() ||
+      !lwipy_cookie_take(listener, header)) {
+    return ERR_OK;
+  }
+  lwipy_replay = 1;
+  return ERR_ABRT;
+}
+
+/* The end of a handshake. While there is no room for the connection the peer hears nothing, and asks again. */
+static int
+cannot_accept(const struct tcp_pcb *pcb)
+{
+  if (lwipy_tcp_backlog_over(pcb->callback_arg)) {
+    lwipy_drops.syn_backlog++;
+    return 1;
+  }
+  if (lwipy_arena_is_low()) {
+    lwipy_drops.memory++;
+    return 1;
+  }
+  return 0;
+}
+
 /* A segment with SYN and without RST, in every state. ERR_OK: lwIP is to have it. */
 static err_t
-syn_in(struct tcp_pcb *pcb, const struct tcp_hdr *header, u32_t tcplen)
+syn_in(struct tcp_pcb *pcb, const struct tcp_hdr *header, u16_t opt_length, u32_t tcplen)
 {
   int ack = (TCPH_FLAGS(header) & TCP_ACK) != 0;
   switch (pcb->state) {
     case LISTEN:
-      if (!ack && lwipy_tcp_backlog_full(pcb->callback_arg)) {
-        lwipy_drops.syn_backlog++;
-        return ERR_MEM;
-      }
-      return ERR_OK;
+      return ack ? ERR_OK : asked_for(pcb, header, opt_length);
     case SYN_SENT:
       /* lwIP would take the options of one that does not answer our SYN. It means a half-open connection at the other
          side: that is reset, and our SYN sent again, as lwIP does it. */
@@ -106,6 +150,7 @@ syn_in(struct tcp_pcb *pcb, const struct tcp_hdr *header, u32_t tcplen)
       if (!ack && TCP_SEQ_GT(header->seqno, pcb->rcv_nxt)) {
         tcp_pcb_remove(&tcp_tw_pcbs, pcb);
         tcp_free(pcb);
+        lwipy_demux_left_time_wait(1);
         lwipy_replay = 1;
         return ERR_ABRT;
       }
@@ -140,6 +185,9 @@ is_beyond(const struct tcp_pcb *pcb, u32_t seqno, u32_t length, u32_t tcplen)
 static err_t
 segment_in(struct tcp_pcb *pcb, struct tcp_hdr *header, u32_t length, u32_t tcplen)
 {
+  if (pcb->state == SYN_RCVD && cannot_accept(pcb)) {
+    return ERR_MEM;
+  }
   if (tcplen > 0 && pcb->state >= SYN_RCVD && pcb->state < CLOSE_WAIT &&
       is_beyond(pcb, header->seqno, length, tcplen)) {
     lwipy_guard_counters.tcp_window++;
@@ -174,12 +222,12 @@ lwipy_tcp_in(struct tcp_pcb *pcb, struct tcp_hdr *header, u16_t opt_length, u16_
   if ((flags & (TCP_SYN | TCP_FIN)) == (TCP_SYN | TCP_FIN) || !(flags & (TCP_SYN | TCP_ACK | TCP_RST))) {
     return malformed(&lwipy_guard_counters.tcp_flags);
   }
+  lwipy_rcvbuf = lwipy_tcp_window(pcb);
   if (!(flags & TCP_RST)) {
-    err = flags & TCP_SYN ? syn_in(pcb, header, tcplen) :
-          pcb->state == LISTEN ? ERR_OK : segment_in(pcb, header, p->tot_len, tcplen);
+    err = flags & TCP_SYN ? syn_in(pcb, header, opt2 == NULL ? opt_length : 0, tcplen) :
+          pcb->state == LISTEN ? echo_in(pcb, header) : segment_in(pcb, header, p->tot_len, tcplen);
   }
   if (err == ERR_OK) {
-    lwipy_rcvbuf = lwipy_tcp_window(pcb);
     if (pcb->state >= ESTABLISHED) {
       lwipy_limit_in_flight(pcb, ip_current_input_netif());
     }

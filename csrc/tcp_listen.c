@@ -1,13 +1,23 @@
 /*
  * Listeners: the accept queue, its bound, and what goes when a listener goes.
  */
+#include "half_open.h"
 #include "tcp_endpoint.h"
+
+#define HANDSHAKES 255     /* that were begun before the queue was full, and may still join it */
 
 int
 lwipy_tcp_backlog_full(const void *listener)
 {
   const struct lwipy_tcp *tcp = listener;
   return tcp == NULL || tcp->waiting >= tcp->backlog;
+}
+
+int
+lwipy_tcp_backlog_over(const void *listener)
+{
+  const struct lwipy_tcp *tcp = listener;
+  return tcp != NULL && tcp->waiting >= tcp->backlog + HANDSHAKES;
 }
 
 static err_t
@@ -26,6 +36,8 @@ on_accept(void *arg, struct tcp_pcb *pcb, err_t err)
   tcp->keep_intvl = listener->keep_intvl;
   tcp->keep_cnt = listener->keep_cnt;
   tcp->connected = 1;
+  tcp->hash = lwipy_demux_hash(&pcb->local_ip, pcb->local_port, &pcb->remote_ip, pcb->remote_port);
+  lwipy_half_open_end(pcb);
   pcb->snd_buf = tcp->sndbuf;
   pcb->ssthresh = tcp->sndbuf;
   lwipy_tcp_attach(tcp, pcb);
@@ -41,25 +53,13 @@ on_accept(void *arg, struct tcp_pcb *pcb, err_t err)
 
 /* A listener that goes takes with it what nobody can accept any more: half-open connections, and waiting ones. */
 static void
-abort_half_open(struct lwipy_tcp *listener)
-{
-  struct tcp_pcb *pcb = tcp_active_pcbs;
-  while (pcb != NULL) {
-    struct tcp_pcb *next = pcb->next;
-    if (pcb->state == SYN_RCVD && pcb->callback_arg == listener) {
-      tcp_arg(pcb, NULL);
-      tcp_abort(pcb);
-    }
-    pcb = next;
-  }
-}
-
-static void
 abort_waiting(struct lwipy_tcp *listener)
 {
   while (listener->first != NULL) {
     struct lwipy_tcp *tcp = listener->first;
-    struct tcp_pcb *pcb = lwipy_tcp_detach(tcp);
+    struct tcp_pcb *pcb;
+    lwipy_tcp_use_window(tcp);
+    pcb = lwipy_tcp_detach(tcp);
     listener->first = tcp->next;
     lwipy_rxqueue_clear(&tcp->queue);
     lwipy_end_free(&tcp->end);
@@ -74,7 +74,7 @@ abort_waiting(struct lwipy_tcp *listener)
 void
 lwipy_tcp_end_listener(struct lwipy_tcp *tcp, struct tcp_pcb *pcb)
 {
-  abort_half_open(tcp);
+  lwipy_half_open_abort(tcp);
   abort_waiting(tcp);
   lwipy_rcvbuf = 0;
   tcp_close(pcb);
@@ -97,7 +97,7 @@ core_tcp_listen(lwipy_handle handle, int backlog)
     return LWIPY_EVAL;
   }
   if (tcp->pcb->local_port == 0) {
-    err = tcp_bind(tcp->pcb, NULL, 0);
+    err = lwipy_port_bind(tcp->pcb, IP4_ADDR_ANY, 0);
     if (err != ERR_OK) {
       return err;
     }
@@ -109,6 +109,7 @@ core_tcp_listen(lwipy_handle handle, int backlog)
     return err;
   }
   tcp->pcb = listening;
+  lwipy_demux_born();
   tcp_arg(listening, tcp);
   tcp_accept(listening, on_accept);
   return 0;

@@ -11,6 +11,12 @@ lwipy_tcp_error(struct lwipy_end *end)
   return lwipy_tcp_take_error((struct lwipy_tcp *)end);
 }
 
+void
+lwipy_tcp_touch(struct lwipy_end *end)
+{
+  lwipy_tcp_use_window((struct lwipy_tcp *)end);
+}
+
 int
 lwipy_tcp_ready(struct lwipy_end *end)
 {
@@ -35,10 +41,14 @@ lwipy_tcp_ready(struct lwipy_end *end)
 void
 lwipy_tcp_addresses(struct lwipy_end *end, lwipy_address *local, lwipy_address *remote)
 {
-  struct lwipy_tcp *tcp = (struct lwipy_tcp *)end;
-  lwipy_tcp_remember(tcp);
-  *local = tcp->local;
-  *remote = tcp->remote;
+  const struct lwipy_tcp *tcp = (struct lwipy_tcp *)end;
+  const struct tcp_pcb *pcb = tcp->pcb;
+  const struct ip_pcb *ip = pcb != NULL ? (const struct ip_pcb *)(const void *)pcb : &tcp->shadow;
+  lwipy_address_from_ip(local, &ip->local_ip, pcb != NULL && pcb->local_port != 0 ? pcb->local_port : tcp->local_port);
+  memset(remote, 0, sizeof(*remote));
+  if (tcp->connected) {
+    lwipy_address_from_ip(remote, &ip->remote_ip, tcp->remote_port);
+  }
 }
 
 static u32_t
@@ -143,6 +153,7 @@ lwipy_tcp_set_option(struct lwipy_end *end, int option, int value)
   }
   if (pcb != NULL && pcb->state != LISTEN) {
     lwipy_timers_stir();
+    lwipy_tcp_use_window(tcp);
     lwipy_tcp_apply_options(tcp, pcb);
     if (tcp->nodelay && tcp->connected) {
       tcp_output(pcb);

@@ -64,6 +64,8 @@ MOST_INTERFACES: Final = 250
 
 #: Bytes that one stack may allocate, unless told otherwise.
 DEFAULT_MEMORY: Final = 1 << 30
+#: Parts of the core that stacks do without, by name, to compare with: "demux" (csrc/demux.c).
+_WITHOUT: Final = frozenset(os.environ.get("LWIPY_WITHOUT", "").split(","))
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,10 @@ class Statistics:
     guard_fragment: int
     guard_source: int
     syn_backlog: int
+    syn_cookies_sent: int
+    syn_cookies_good: int
+    time_wait_shed: int
+    memory_refused: int
     udp_queue_full: int
     memory_used: int
     memory_limit: int
@@ -229,6 +235,7 @@ class Stack:
         if seed is not None and not 0 < seed < 1 << 64:
             raise ValueError(f"seed {seed} is out of range: expected 1 to 2**64 - 1")
         options = ffi.new("lwipy_options *", {"seed": seed or 0, "memory": memory, "manual_clock": clock is not None})
+        options.one_bucket = "demux" in _WITHOUT
         if clock is not None:
             options.start = int(clock() * 1e6)
         error = ffi.new("char[]", 512)

@@ -1,0 +1,411 @@
+/*
+ * The demultiplexer: tens of thousands of connections, each found in a list of about one.
+ *
+ * Theory of operation. lwIP looks for the connection of a segment in one list of all (tcp_active_pcbs, then
+ * tcp_tw_pcbs), and through the same lists go its timers. Here the connections are kept in buckets, by a hash of their
+ * 4-tuple, and before lwIP looks, those two lists are made the bucket's: lwIP searches, inserts and removes there by
+ * itself and knows nothing of it. The heads that lwIP may have changed are put back into the bucket when the next one
+ * is selected. The hash has a key, so that no peer can aim at one bucket. There are as many buckets as there
+ * are connections, and more or fewer as these come and go.
+ *
+ * When that happens: in tcp_input(), once lwIP knows the packet's addresses and before it searches (hooks.h has the
+ * place; so packets of links, loopback, fragments put together are all the same); and before each call that the
+ * port makes for a pcb (lwipy_tcp_use_window). What looks through all connections must not see one bucket only:
+ * - tcp_bind() and tcp_new_port() look for a port: ports.c does that for them;
+ * - tcp_netif_ip_addr_changed() aborts connections: it is called again for every bucket, below;
+ * - tcp_slowtmr() and tcp_fasttmr() are called for each bucket that is due: tcp_timers.c;
+ * - tcp_listen_closed() forgets the listener in its half-open connections: half_open.c ends those before;
+ * - tcp_alloc() without memory ends others, the oldest in TIME_WAIT first: half_open.c and tcp.c make room before.
+ *
+ * Each bucket says when it wants the timers; 64 of them make a group, which has the least of theirs. A bucket
+ * that was selected wants the next tick, whatever it was selected for: nothing is forgotten that way, and it costs one
+ * look to find that nothing is to be done. Buckets whose connections all rest cost nothing.
+ *
+ * Invariants:
+ * 1. A pcb in the state SYN_SENT or later is in the bucket of its 4-tuple, and its 4-tuple does not change.
+ * 2. `at` is the bucket whose lists lwIP has; its own heads are stale until another is selected. `nowhere` is no
+ *    connection's bucket and always empty.
+ * 3. The number of buckets changes only in lwipy_demux_select() and after a tick, never while lwIP walks a list.
+ * 4. A group's `due` is no later than that of any of its buckets, `least` no later than that of any group.
+ * 5. With one bucket, to which lwipy_demux_open(0) keeps it, all this is what lwIP does by itself.
+ */
+#include "demux.h"
+
+#include <string.h>
+
+#include "lwip/mem.h"
+#include "lwip/priv/tcp_priv.h"
+
+#define FEWEST     256
+#define MOST       (1u << 19)
+#define GROUP      64
+#define IN_TIME_WAIT 16384           /* connections; the oldest found end before their time then */
+
+struct bucket {
+  struct tcp_pcb *active, *time_wait;
+  int64_t due;
+};
+
+static struct bucket nowhere = {NULL, NULL, LWIPY_NEVER};
+static struct bucket *buckets, *at = &nowhere;
+static int64_t *groups;
+static u32_t mask;                   /* buckets, less one */
+static int fixed;
+static int64_t least = LWIPY_NEVER;
+static size_t live;                  /* pcbs of any kind */
+static unsigned in_time_wait;
+static u32_t hand;                   /* where shedding goes on */
+
+int64_t lwipy_tick;
+
+/* ---- Buckets ------------------------------------------------------------------------------------------------------ */
+
+static int64_t *
+group_of(const struct bucket *bucket)
+{
+  return &groups[(size_t)(bucket - buckets) / GROUP];
+}
+
+static void
+point(struct bucket *bucket)
+{
+  if (bucket != at) {
+    at->active = tcp_active_pcbs;
+    at->time_wait = tcp_tw_pcbs;
+    LWIP_ASSERT("a connection that no bucket was selected for", nowhere.active == NULL && nowhere.time_wait == NULL);
+    at = bucket;
+    tcp_active_pcbs = bucket->active;
+    tcp_tw_pcbs = bucket->time_wait;
+  }
+}
+
+static void
+wanted_at(struct bucket *bucket, int64_t tick)
+{
+  if (tick < bucket->due) {
+    int64_t *group = group_of(bucket);
+    bucket->due = tick;
+    *group = LWIP_MIN(*group, tick);
+    least = LWIP_MIN(least, tick);
+  }
+}
+
+static void
+rehash(struct tcp_pcb *pcb, int time_wait, int64_t due)
+{
+  while (pcb != NULL) {
+    u32_t hash = lwipy_demux_hash(&pcb->local_ip, pcb->local_port, &pcb->remote_ip, pcb->remote_port);
+    struct bucket *bucket = &buckets[hash & mask];
+    struct tcp_pcb *next = pcb->next, **list = time_wait ? &bucket->time_wait : &bucket->active;
+    pcb->next = *list;
+    *list = pcb;
+    wanted_at(bucket, due);
+    pcb = next;
+  }
+}
+
+static int
+resize(u32_t count)
+{
+  struct bucket *before = buckets;
+  u32_t old = mask, i;
+  size_t group_count = (count - 1) / GROUP + 1;
+  struct bucket *after = mem_malloc(count * sizeof(*after) + group_count * sizeof(*groups));
+  if (after == NULL) {
+    return -1;
+  }
+  lwipy_demux_nowhere();
+  memset(after, 0, count * sizeof(*after));
+  buckets = after;
+  groups = (int64_t *)(void *)(after + count);
+  mask = count - 1;
+  hand = 0;
+  least = LWIPY_NEVER;
+  for (i = 0; i < count; i++) {
+    after[i].due = LWIPY_NEVER;
+  }
+  for (i = 0; i < group_count; i++) {
+    groups[i] = LWIPY_NEVER;
+  }
+  for (i = 0; before != NULL && i <= old; i++) {
+    rehash(before[i].active, 0, before[i].due);
+    rehash(before[i].time_wait, 1, before[i].due);
+  }
+  if (before != NULL) {
+    mem_free(before);
+  }
+  return 0;
+}
+
+
+void
+lwipy_demux_born(void)
+{
+  live++;
+}
+
+void
+lwipy_demux_died(void)
+{
+  live--;
+}
+
+/* ---- Selecting ---------------------------------------------------------------------------------------------------- */
+
+u32_t
+lwipy_demux_hash(const ip_addr_t *local, u16_t local_port, const ip_addr_t *remote, u16_t remote_port)
+{
+  u64_t words[5], ports = (u64_t)local_port << 16 | remote_port;
+  if (IP_IS_V6(remote)) {
+    memcpy(&words[0], ip_2_ip6(local)->addr, 16);
+    memcpy(&words[2], ip_2_ip6(remote)->addr, 16);
+    words[4] = ports | (u64_t)1 << 32;      /* not what makes initial sequence numbers */
+    return (u32_t)lwipy_keyed_hash(words, 5);
+  }
+  words[0] = (u64_t)ip4_addr_get_u32(ip_2_ip4(local)) << 32 | ip4_addr_get_u32(ip_2_ip4(remote));
+  words[1] = ports;
+  return (u32_t)lwipy_keyed_hash(words, 2);
+}
+
+void
+lwipy_demux_select(u32_t hash)
+{
+  if (live > mask && !fixed && mask + 1 < MOST) {
+    resize((mask + 1) * 2);          /* without memory for it the lists get longer, no more */
+  }
+  point(&buckets[hash & mask]);
+  wanted_at(at, lwipy_tick + 1);
+}
+
+void
+lwipy_demux_select_pcb(const struct tcp_pcb *pcb)
+{
+  lwipy_demux_select(lwipy_demux_hash(&pcb->local_ip, pcb->local_port, &pcb->remote_ip, pcb->remote_port));
+}
+
+void
+lwipy_demux_nowhere(void)
+{
+  point(&nowhere);
+}
+
+static int
+is_between(const struct tcp_pcb *pcb, const ip_addr_t *local, u16_t local_port, const ip_addr_t *remote,
+           u16_t remote_port)
+{
+  return pcb->remote_port == remote_port && pcb->local_port == local_port && ip_addr_eq(&pcb->remote_ip, remote) &&
+         ip_addr_eq(&pcb->local_ip, local);
+}
+
+struct tcp_pcb *
+lwipy_demux_find(const ip_addr_t *local, u16_t local_port, const ip_addr_t *remote, u16_t remote_port)
+{
+  struct tcp_pcb *pcb;
+  lwipy_demux_select(lwipy_demux_hash(local, local_port, remote, remote_port));
+  for (pcb = tcp_active_pcbs; pcb != NULL; pcb = pcb->next) {
+    if (is_between(pcb, local, local_port, remote, remote_port)) {
+      return pcb;
+    }
+  }
+  for (pcb = tcp_tw_pcbs; pcb != NULL; pcb = pcb->next) {
+    if (is_between(pcb, local, local_port, remote, remote_port)) {
+      return pcb;
+    }
+  }
+  return NULL;
+}
+
+void
+lwipy_demux_each(void (*visit)(void *argument), void *argument)
+{
+  struct bucket *before = at;
+  u32_t i;
+  lwipy_demux_nowhere();
+  for (i = 0; i <= mask; i++) {
+    if (buckets[i].active != NULL || buckets[i].time_wait != NULL) {
+      point(&buckets[i]);
+      visit(argument);
+    }
+  }
+  point(before);
+}
+
+/* ---- lwIP's side --------------------------------------------------------------------------------------------------- */
+
+static const struct tcp_pcb *time_wait_before;
+
+/* At the start of tcp_input(): `p` begins with the TCP header, as it came. */
+void
+lwipy_segment_begin(const struct pbuf *p)
+{
+  const struct tcp_hdr *header = p->payload;
+  if (p->len >= TCP_HLEN) {
+    u16_t ours = lwip_ntohs(header->dest), theirs = lwip_ntohs(header->src);
+    const ip_addr_t *local = ip_current_dest_addr(), *remote = ip_current_src_addr();
+    /* Segments come in trains: the one before is likely to have been of the same connection. */
+    if (tcp_active_pcbs != NULL && is_between(tcp_active_pcbs, local, ours, remote, theirs)) {
+      wanted_at(at, lwipy_tick + 1);
+    } else {
+      lwipy_demux_select(lwipy_demux_hash(local, ours, remote, theirs));
+    }
+  }
+  time_wait_before = tcp_tw_pcbs;
+}
+
+/* At its end, when the segment was a connection's. */
+void
+lwipy_segment_end(void)
+{
+  if (tcp_tw_pcbs != time_wait_before && tcp_tw_pcbs != NULL && ++in_time_wait > IN_TIME_WAIT) {
+    lwipy_demux_shed(1);
+  }
+}
+
+static void
+address_changed(void *old)
+{
+  tcp_netif_ip_addr_changed(old, NULL);
+}
+
+static void
+end_connections_of(const ip_addr_t *old)
+{
+  if (!ip_addr_isany(old)) {
+    lwipy_demux_each(address_changed, (void *)(uintptr_t)old);
+  }
+}
+
+/* lwIP has called tcp_netif_ip_addr_changed() for the bucket at hand, or is about to. */
+static void
+on_netif(struct netif *netif, netif_nsc_reason_t reason, const netif_ext_callback_args_t *args)
+{
+  int i;
+  if (reason & LWIP_NSC_NETIF_REMOVED) {
+    end_connections_of(netif_ip_addr4(netif));
+    for (i = 0; i < LWIP_IPV6_NUM_ADDRESSES; i++) {
+      end_connections_of(netif_ip_addr6(netif, i));
+    }
+  } else if (reason & LWIP_NSC_IPV4_ADDRESS_CHANGED) {
+    end_connections_of(args->ipv4_changed.old_address);
+  } else if (reason & LWIP_NSC_IPV6_SET) {
+    end_connections_of(args->ipv6_set.old_address);
+  } else if ((reason & LWIP_NSC_IPV6_ADDR_STATE_CHANGED) &&
+             (args->ipv6_addr_state_changed.old_state & IP6_ADDR_VALID) &&
+             !ip6_addr_isvalid(netif_ip6_addr_state(netif, args->ipv6_addr_state_changed.addr_index))) {
+    end_connections_of(args->ipv6_addr_state_changed.address);
+  }
+}
+
+int
+lwipy_demux_open(int on)
+{
+  static netif_ext_callback_t entry;
+  netif_add_ext_callback(&entry, on_netif);
+  fixed = !on;
+  return resize(on ? FEWEST : 1);
+}
+
+/* ---- TIME_WAIT ------------------------------------------------------------------------------------------------------ */
+
+void
+lwipy_demux_left_time_wait(unsigned count)
+{
+  in_time_wait -= LWIP_MIN(count, in_time_wait);
+}
+
+unsigned
+lwipy_demux_shed(unsigned count)
+{
+  struct bucket *before = at;
+  unsigned done = 0;
+  u32_t looked;
+  lwipy_demux_nowhere();
+  for (looked = 0; looked <= mask && done < count; looked++, hand = (hand + 1) & mask) {
+    if (buckets[hand].time_wait != NULL) {
+      struct tcp_pcb *oldest;
+      point(&buckets[hand]);
+      for (oldest = tcp_tw_pcbs; oldest->next != NULL; oldest = oldest->next) {
+      }
+      tcp_abort(oldest);             /* says nothing to the peer in this state */
+      done++;
+    }
+  }
+  point(before);
+  lwipy_demux_left_time_wait(done);
+  lwipy_drops.time_wait += done;
+  return done;
+}
+
+/* ---- In builds with sanitizers, after every tick ----------------------------------------------------------------------- */
+
+#ifdef LWIPY_CHECKS
+static void
+check_list(const struct bucket *bucket, const struct tcp_pcb *pcb, int time_wait)
+{
+  for (; pcb != NULL; pcb = pcb->next) {
+    u32_t hash = lwipy_demux_hash(&pcb->local_ip, pcb->local_port, &pcb->remote_ip, pcb->remote_port);
+    LWIP_ASSERT("a connection is in another's bucket", &buckets[hash & mask] == bucket);
+    LWIP_ASSERT("a connection is in the wrong list", (pcb->state == TIME_WAIT) == time_wait && pcb->state > LISTEN);
+    LWIP_ASSERT("nobody looks after an unacknowledged segment", pcb->unacked == NULL || bucket->due != LWIPY_NEVER);
+    LWIP_ASSERT("TIME_WAIT has no end", !time_wait || bucket->due != LWIPY_NEVER);
+  }
+}
+
+static void
+check(void)
+{
+  u32_t i;
+  lwipy_demux_nowhere();
+  for (i = 0; i <= mask; i++) {
+    LWIP_ASSERT("a bucket is due before its group", *group_of(&buckets[i]) <= buckets[i].due);
+    LWIP_ASSERT("a group is due before all", least <= *group_of(&buckets[i]));
+    check_list(&buckets[i], buckets[i].active, 0);
+    check_list(&buckets[i], buckets[i].time_wait, 1);
+  }
+}
+#else
+#define check() do {} while (0)
+#endif
+
+/* ---- Ticks ---------------------------------------------------------------------------------------------------------- */
+
+int64_t
+lwipy_demux_due(void)
+{
+  return least;
+}
+
+static void
+run_group(int64_t *group, struct bucket *first, const struct bucket *end, int64_t (*run)(void))
+{
+  struct bucket *bucket;
+  *group = LWIPY_NEVER;
+  for (bucket = first; bucket < end; bucket++) {
+    if (bucket->due <= lwipy_tick) {
+      point(bucket);
+      bucket->due = LWIPY_NEVER;
+      wanted_at(bucket, run());
+    } else {
+      *group = LWIP_MIN(*group, bucket->due);
+    }
+  }
+}
+
+void
+lwipy_demux_run(int64_t (*run)(void))
+{
+  size_t i, count = mask / GROUP + 1;
+  for (i = 0; i < count; i++) {
+    if (groups[i] <= lwipy_tick) {
+      run_group(&groups[i], buckets + i * GROUP, buckets + LWIP_MIN((i + 1) * GROUP, (size_t)mask + 1), run);
+    }
+  }
+  least = LWIPY_NEVER;
+  for (i = 0; i < count; i++) {
+    least = LWIP_MIN(least, groups[i]);
+  }
+  if (!fixed && mask >= FEWEST && live < (mask + 1) / 8) {
+    resize((mask + 1) / 4);
+  }
+  check();
+}
