@@ -168,6 +168,7 @@ core_get_statistics(lwipy_statistics *out)
   out->syn_cookies_good = lwipy_drops.cookies_good;
   out->time_wait_shed = lwipy_drops.time_wait;
   out->memory_refused = lwipy_drops.memory;
+  out->memory_waits = lwipy_drops.memory_waits;
   out->udp_queue_full = lwipy_drops.udp_queue_full;
   out->memory_used = lwipy_arena_used();
   out->memory_limit = lwipy_arena_limit();

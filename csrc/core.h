@@ -131,7 +131,7 @@ void lwipy_unreachable6(const struct netif *netif, const u8_t *packet, const u8_
 extern int lwipy_replay;      /* the frame just fed ended a TIME_WAIT and is to be fed again */
 
 /* ---- counters kept outside lwIP's statistics ------------------------------------------------------------------ */
-struct lwipy_drops { u64_t syn_backlog, udp_queue_full, time_wait, memory, cookies_sent, cookies_good; };
+struct lwipy_drops { u64_t syn_backlog, udp_queue_full, time_wait, memory, memory_waits, cookies_sent, cookies_good; };
 extern struct lwipy_drops lwipy_drops;
 
 #endif /* LWIPY_CORE_H */

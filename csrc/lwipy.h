@@ -141,6 +141,7 @@ typedef struct {
   uint64_t syn_cookies_sent, syn_cookies_good;   /* answers to SYNs that were not remembered; those confirmed */
   uint64_t time_wait_shed;     /* connections in TIME_WAIT that ended before their time, for others */
   uint64_t memory_refused;     /* connections that were not begun because memory is low */
+  uint64_t memory_waits;       /* sends that have to wait until there is more */
   uint64_t udp_queue_full;     /* datagrams dropped because a socket's queue was full */
   uint64_t memory_used, memory_limit;
   uint64_t endpoints;

@@ -200,6 +200,7 @@ lwipy_tcp_detach(struct lwipy_tcp *tcp)
     if (pcb->state != LISTEN) {
       tcp_recv(pcb, NULL);
       tcp_sent(pcb, NULL);
+      tcp_poll(pcb, NULL, 0);
       tcp_err(pcb, NULL);
     }
   }

@@ -21,6 +21,28 @@ cannot_send(struct lwipy_tcp *tcp)
   return 0;
 }
 
+/* lwIP calls it with every slow tick, in which tcp_timers.c includes a connection that has such a callback. */
+static err_t
+on_poll(void *arg, struct tcp_pcb *pcb)
+{
+  struct lwipy_tcp *tcp = arg;
+  if (!lwipy_arena_is_low()) {
+    tcp_poll(pcb, NULL, 0);
+    if (lwipy_tcp_has_room(tcp)) {
+      lwipy_signal(&tcp->end, LWIPY_WRITABLE);
+    }
+  }
+  return ERR_OK;
+}
+
+/* Memory is others' now, so no acknowledgement of this connection's own will say when there is some again. */
+static void
+wait_for_memory(struct lwipy_tcp *tcp)
+{
+  lwipy_drops.memory_waits++;
+  tcp_poll(tcp->pcb, on_poll, 0);
+}
+
 int64_t
 core_tcp_send(lwipy_handle handle, const void *data, size_t length)
 {
@@ -36,10 +58,12 @@ core_tcp_send(lwipy_handle handle, const void *data, size_t length)
   lwipy_timers_stir();
   lwipy_tcp_use_window(tcp);
   lwipy_tcp_start(tcp);
-  while (done < length) {
+  while (done < length && tcp->pcb->snd_buf > 0) {
     size_t part = LWIP_MIN(length - done, LWIP_MIN(tcp->pcb->snd_buf, 0xffff));
     u8_t more = done + part < length ? TCP_WRITE_FLAG_MORE : 0;
-    if (part == 0 || tcp_write(tcp->pcb, (const u8_t *)data + done, (u16_t)part, TCP_WRITE_FLAG_COPY | more) != ERR_OK) {
+    if (lwipy_arena_is_low() ||
+        tcp_write(tcp->pcb, (const u8_t *)data + done, (u16_t)part, TCP_WRITE_FLAG_COPY | more) != ERR_OK) {
+      wait_for_memory(tcp);
       break;
     }
     done += part;

@@ -63,7 +63,7 @@ active_wants(const struct tcp_pcb *pcb)
     return lwipy_tick + 1;
   }
   if ((pcb->state != ESTABLISHED && pcb->state != CLOSE_WAIT && pcb->state != FIN_WAIT_2) ||
-      pcb->unacked != NULL || pcb->unsent != NULL || pcb->ooseq != NULL) {
+      pcb->unacked != NULL || pcb->unsent != NULL || pcb->ooseq != NULL || pcb->poll != NULL) {
     return slow_tick_after(1);
   }
   if (pcb->state == FIN_WAIT_2) {

@@ -120,6 +120,7 @@ class Statistics:
     syn_cookies_good: int
     time_wait_shed: int
     memory_refused: int
+    memory_waits: int
     udp_queue_full: int
     memory_used: int
     memory_limit: int
