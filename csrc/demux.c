@@ -171,7 +171,7 @@ void
 lwipy_demux_select(u32_t hash)
 {
   if (live > mask && !fixed && mask + 1 < MOST) {
-    resize((mask + 1) * 2);          /* without memory for it the lists get longer, no more */
+    resize((mask + 1) * 2);          /* without memory for it the lists are longer, that is all */
   }
   point(&buckets[hash & mask]);
   wanted_at(at, lwipy_tick + 1);
@@ -391,6 +391,20 @@ run_group(int64_t *group, struct bucket *first, const struct bucket *end, int64_
   }
 }
 
+static void
+shrink(void)
+{
+  u32_t count = mask + 1;
+  if (!fixed && live < count / 8) {
+    while (count > FEWEST && live < count / 4) {
+      count /= 2;
+    }
+    if (count <= mask) {
+      resize(count);
+    }
+  }
+}
+
 void
 lwipy_demux_run(int64_t (*run)(void))
 {
@@ -404,8 +418,6 @@ lwipy_demux_run(int64_t (*run)(void))
   for (i = 0; i < count; i++) {
     least = LWIP_MIN(least, groups[i]);
   }
-  if (!fixed && mask >= FEWEST && live < (mask + 1) / 8) {
-    resize((mask + 1) / 4);
-  }
+  shrink();
   check();
 }
