@@ -61,6 +61,9 @@ pcb_destroyed(u8_t id, void *data)
   if (tcp != NULL && tcp->pcb != NULL) {
     memcpy(&tcp->shadow, tcp->pcb, sizeof(tcp->shadow));
     tcp->pcb = NULL;
+    if (!tcp->connected) {
+      tcp->local_port = 0;           /* an attempt that failed leaves nothing; bind()'s port the next one has again */
+    }
     lwipy_signal(&tcp->end, LWIPY_CLOSED | LWIPY_READABLE | LWIPY_WRITABLE);
   }
 }
@@ -120,17 +123,11 @@ void
 lwipy_tcp_unreachable(const ip_addr_t *local, u16_t port, const ip_addr_t *remote, u16_t remote_port, u32_t seqno,
                       int error)
 {
-  struct tcp_pcb *pcb;
-  for (pcb = tcp_active_pcbs; pcb != NULL; pcb = pcb->next) {
-    if (pcb->local_port == port && pcb->remote_port == remote_port && ip_addr_eq(&pcb->local_ip, local) &&
-        ip_addr_eq(&pcb->remote_ip, remote)) {
-      struct lwipy_tcp *tcp = pcb->callback_arg;
-      if (pcb->state == SYN_SENT && pcb->lastack == seqno && tcp != NULL) {
-        tcp_abandon(pcb, 0);                 /* on_error() takes it for a timeout */
-        tcp->error = (s16_t)error;
-      }
-      return;
-    }
+  struct tcp_pcb *pcb = lwipy_demux_find(local, port, remote, remote_port);
+  if (pcb != NULL && pcb->state == SYN_SENT && pcb->lastack == seqno && pcb->callback_arg != NULL) {
+    struct lwipy_tcp *tcp = pcb->callback_arg;
+    tcp_abandon(pcb, 0);                     /* on_error() takes it for a timeout */
+    tcp->error = (s16_t)error;
   }
 }
 
