@@ -146,6 +146,13 @@ lwipy_fifo_take(struct lwipy_fifo *fifo, uint8_t *batch, size_t room)
 }
 
 void
+lwipy_fifo_take_frame(struct lwipy_fifo *fifo, uint8_t *out, size_t length)
+{
+  copy_out(fifo, PREFIX, out, length);
+  lwipy_fifo_drop(fifo, length);
+}
+
+void
 lwipy_fifo_clear(struct lwipy_fifo *fifo)
 {
   free(fifo->memory);

@@ -25,6 +25,7 @@ int lwipy_fifo_put_behind(struct lwipy_fifo *fifo, uint32_t prefix, const struct
 const uint8_t *lwipy_fifo_peek(const struct lwipy_fifo *fifo, uint8_t *spare, size_t *length);
 void lwipy_fifo_drop(struct lwipy_fifo *fifo, size_t length);           /* takes it away */
 size_t lwipy_fifo_take(struct lwipy_fifo *fifo, uint8_t *batch, size_t room);  /* whole frames, packed */
+void lwipy_fifo_take_frame(struct lwipy_fifo *fifo, uint8_t *out, size_t length);   /* the first one, of that length */
 /* What lies `at` bytes behind the head: how much of `length` is in one piece, and where. */
 size_t lwipy_fifo_piece(const struct lwipy_fifo *fifo, size_t at, size_t length, uint8_t **start);
 size_t lwipy_fifo_length(const struct lwipy_fifo *fifo, size_t at);     /* of the frame whose prefix lies there */

@@ -247,6 +247,12 @@ int lwipy_netif_receive(lwipy_core *core, int nic, const void *frame, size_t len
 int64_t lwipy_netif_receive_packed(lwipy_core *core, int nic, const void *batch, size_t length);
 int64_t lwipy_netif_pending(lwipy_core *core, int nic);   /* bytes that lwipy_netif_take would give */
 int64_t lwipy_netif_take(lwipy_core *core, int nic, void *batch, size_t room);
+/* The same in one buffer with offsets (batch.c). LWIPY_EOFFSET - i: the i-th offset is wrong; of take: the first frame
+   has i bytes, and there is no room for it. */
+enum { LWIPY_EOFFSET = -1000000 };
+int64_t lwipy_netif_receive_batch(lwipy_core *core, int nic, const void *buffer, size_t length,
+                                  const uint32_t *offsets, size_t frames);
+int64_t lwipy_netif_take_batch(lwipy_core *core, int nic, void *buffer, size_t room, uint32_t *offsets, size_t frames);
 int lwipy_netif_deliver(lwipy_core *core, int nic, int on);   /* 1: frames for the wire set LWIPY_HAS_FRAMES */
 
 /* A link takes over a descriptor, which must be non-blocking, and closes it in the end; a code: it is still the caller's.

@@ -280,8 +280,8 @@ core_netif_pending(int number)
   return nic == NULL ? LWIPY_ENODEV : (int64_t)nic->out.used;
 }
 
-static void
-update_attention(void)
+void
+lwipy_nics_show_frames(void)
 {
   int i;
   for (i = 1; i < 256; i++) {
@@ -302,7 +302,7 @@ core_netif_take(int number, void *batch, size_t room)
     return LWIPY_ENODEV;
   }
   taken = (int64_t)lwipy_fifo_take(&nic->out, batch, room);
-  update_attention();
+  lwipy_nics_show_frames();
   return taken;
 }
 
@@ -314,7 +314,7 @@ core_netif_deliver(int number, int on)
     return LWIPY_ENODEV;
   }
   nic->deliver = (u8_t)(on != 0);
-  update_attention();
+  lwipy_nics_show_frames();
   return 0;
 }
 
@@ -436,7 +436,7 @@ core_netif_remove(int number)
   lwipy_nic_forget_hostname(nic);
   nics[number] = NULL;
   mem_free(nic);
-  update_attention();
+  lwipy_nics_show_frames();
   for (i = 1; netif_default == NULL && i < 256; i++) {
     if (nics[i] != NULL && (nics[i]->layer == LWIPY_L3 || !ip4_addr_isany(netif_ip4_gw(&nics[i]->netif)))) {
       netif_set_default(&nics[i]->netif);

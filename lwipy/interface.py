@@ -17,9 +17,10 @@ import errno
 import ipaddress
 import os
 import struct
+from array import array
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from lwipy._native import check, ffi, lib
 from lwipy.addresses import IPAddress, IPInterface, format_mac, pack, parse_interface, parse_ip, parse_mac, unpack
@@ -119,13 +120,52 @@ class Interface(Staged):
         self._stack._after()
         self._check(result)
 
-    def receive_many(self, frames: Iterable[Buffer]) -> None:
-        """A batch of frames from the wire, in one call of the core."""
-        packed = b"".join(part for frame in frames for part in (struct.pack("=I", memoryview(frame).nbytes), frame))
+    def receive_many(self, frames: Iterable[Buffer] | Buffer, offsets: Buffer | array[int] | None = None) -> None:
+        """A batch of frames from the wire, in one call of the core.
+
+        Either an iterable of frames; or one buffer with all of them, and `offsets` that say where they lie: frame i
+        from offsets[i] to offsets[i + 1], in an ``array("I")`` or any buffer of 32-bit unsigned numbers. The second way
+        makes no object for a frame. ValueError names an offset that is beyond the buffer or before the last one;
+        no frame has been received then.
+        """
+        if offsets is not None:
+            self._receive_batch(frames, offsets)
+            return
+        several = cast("Iterable[Buffer]", frames)
+        packed = b"".join(part for frame in several for part in (struct.pack("=I", memoryview(frame).nbytes), frame))
         self._stack._sync()
         result = lib.lwipy_netif_receive_packed(self._stack._core, self.number, packed, len(packed))
         self._stack._after()
         self._check(result)
+
+    def _receive_batch(self, frames: Any, offsets: Any) -> None:
+        with memoryview(frames) as view, _offsets(offsets) as places:
+            self._stack._sync()
+            data, at = ffi.from_buffer(view), ffi.from_buffer("uint32_t[]", places)
+            result = lib.lwipy_netif_receive_batch(self._stack._core, self.number, data, len(data), at, len(at) - 1)
+            del data, at
+            if result <= lib.LWIPY_EOFFSET:
+                index = lib.LWIPY_EOFFSET - result
+                least = places[index - 1] if index else 0
+                raise ValueError(f"offset {index} is {places[index]}: expected {least} to {view.nbytes}")
+        self._stack._after()
+        self._check(result)
+
+    def frames_into(self, buffer: bytearray | memoryview, offsets: bytearray | memoryview | array[int]) -> int:
+        """Frames for the wire, one behind the other into `buffer`; how many. Frame i lies from offsets[i] to
+        offsets[i + 1], which is written into `offsets`, an ``array("I")`` or any buffer of 32-bit unsigned numbers.
+
+        As many as both have room for; others wait for the next call. ValueError when `buffer` has no room for the
+        first one. :attr:`mtu` and 18 bytes are enough for any frame.
+        """
+        with memoryview(buffer) as view, _offsets(offsets) as places:
+            room = ffi.from_buffer(view, require_writable=True)
+            at = ffi.from_buffer("uint32_t[]", places, require_writable=True)
+            result = lib.lwipy_netif_take_batch(self._stack._core, self.number, room, len(room), at, len(at) - 1)
+            del room, at
+            if result <= lib.LWIPY_EOFFSET:
+                raise ValueError(f"a buffer of {view.nbytes} bytes: a frame of {lib.LWIPY_EOFFSET - result} waits")
+        return self._check(result)
 
     def frames(self) -> list[bytes]:
         """The frames for the wire since the last call."""
@@ -351,6 +391,18 @@ class Interface(Staged):
         self._stack._forget(self, number)
         check(self._stack._core, lib.lwipy_netif_remove(self._stack._core, number))
         self._stack._after()
+
+
+def _offsets(offsets: Any) -> memoryview:
+    """The numbers of a batch; TypeError or ValueError for what has another shape."""
+    view = memoryview(offsets)
+    if view.format in ("B", "b", "c") and view.nbytes % 4 == 0:
+        view = view.cast("B").cast("I")
+    if view.itemsize != 4 or view.format not in ("I", "i", "L", "l") or view.ndim != 1:
+        raise TypeError(f"offsets must be 32-bit unsigned numbers, such as array('I'), not format {view.format!r}")
+    if len(view) < 1:
+        raise ValueError("offsets are empty: expected one more than there are frames")
+    return view
 
 
 def _unpacked(packed: bytes) -> Iterable[bytes]:
