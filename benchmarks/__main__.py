@@ -1,55 +1,120 @@
-"""``python -m benchmarks``: measures, prints a table, and writes JSON when asked to."""
+"""``python -m benchmarks``: measures, side by side with peers, and prints a table.
+
+Each round asks every side once, in turn; a figure is the median of the rounds, with the lowest and the highest. A peer
+that is not on this machine is named with what to install.
+"""
 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-import statistics
-from datetime import UTC, datetime
+import importlib
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Final
 
-from benchmarks import pair
+from benchmarks import report
+from benchmarks.figures import Case, MissingError, Result, Sample, measure
 
-CASES = [(1500, True), (1500, False), (9000, False), (65_000, False)]
+#: Modules with cases, and what they measure; `--help` shows it.
+MODULES: Final = {
+    "pair": "two stacks in one process and thread, MTU 1500 to 65000",
+    "frames": "small frames through Python, by buffer and by list",
+    "group": "a StackGroup of two beside one of one",
+    "qemu": "a QEMU guest: lwipy beside libslirp and passt (qemu), and with an old NIC (ne2k)",
+    "http": "aiohttp on lwipy beside aiohttp on the kernel",
+}
+#: Programs with options of their own: `python -m benchmarks NAME --help`.
+PROGRAMS: Final = ("echo", "links", "profile", "scale", "soak", "tap")
 
 
-def measure(count: int, megabytes: int) -> list[dict[str, Any]]:
-    rows = []
-    for mtu, checksums in CASES:
-        results = list(pair.runs(mtu, checksums, count, megabytes))
-        speeds = sorted(result.gigabits for result in results)
-        rows.append(
-            {
-                "what": "in-process pair, one thread, 64 KB writes, from Python",
-                "mtu": mtu,
-                "checksums": checksums,
-                "gbit_per_s": round(statistics.median(speeds), 2),
-                "lowest": round(speeds[0], 2),
-                "highest": round(speeds[-1], 2),
-                "ns_per_frame": round(statistics.median(result.nanoseconds_per_frame for result in results)),
-            }
-        )
-        row = rows[-1]
-        print(
-            f"MTU {mtu:>5}  checksums {'on ' if checksums else 'off'}  {row['gbit_per_s']:>6.2f} Gbit/s "
-            f"({row['lowest']:.2f} to {row['highest']:.2f})  {row['ns_per_frame']:>6} ns per frame"
-        )
-    return rows
+def cases(names: list[str]) -> list[Case]:
+    """The cases of those names, or all. ValueError for an unknown one."""
+    found = [case for module in MODULES for case in importlib.import_module(f"benchmarks.{module}").CASES]
+    known = {case.name: case for case in found}
+    groups = {module: list(importlib.import_module(f"benchmarks.{module}").CASES) for module in MODULES}
+    chosen: list[Case] = []
+    for name in names or list(MODULES):
+        if name in groups:
+            chosen += groups[name]
+        elif name in known:
+            chosen.append(known[name])
+        else:
+            expected = ", ".join([*MODULES, *known, *PROGRAMS])
+            raise ValueError(f"{name!r} is not a benchmark: expected some of {expected}")
+    return list(dict.fromkeys(chosen))
+
+
+class Progress:
+    """One line on a terminal that is written over; nothing elsewhere."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._done = total, 0
+        self._shown = sys.stderr.isatty()
+
+    def tell(self, case: Case, sample: Sample) -> None:
+        if self._shown:
+            value = "missing" if sample.value is None else f"{sample.value:.4g} {case.unit}"
+            width = 24
+            filled = "#" * min(width, width * self._done // max(self._total, 1))
+            print(
+                f"\r\x1b[K[{filled:<{width}}] {case.name}: {sample.name}  {value}", end="", file=sys.stderr, flush=True
+            )
+
+    def next(self) -> None:
+        self._done += 1
+
+    def end(self) -> None:
+        if self._shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def run(chosen: list[Case], rounds: int) -> list[Result]:
+    results = []
+    progress = Progress(len(chosen))
+    for case in chosen:
+        results.append(measure(case, rounds, lambda sample, case=case: progress.tell(case, sample)))  # type: ignore[misc]
+        close = getattr(case.run, "close", None)
+        if close is not None:
+            close()
+        progress.next()
+    progress.end()
+    return results
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--runs", type=int, default=5, help="runs of each case (default 5)")
-    parser.add_argument("--megabytes", type=int, default=512, help="bytes moved in each run (default 512 MB)")
-    parser.add_argument("--json", type=Path, help="write the figures there")
+    if len(sys.argv) > 1 and sys.argv[1] in PROGRAMS:
+        program = importlib.import_module(f"benchmarks.{sys.argv[1]}")
+        sys.argv = [f"python -m benchmarks {sys.argv[1]}", *sys.argv[2:]]
+        program.main()
+        return
+    listing = "\n".join(f"  {name:<8} {text}" for name, text in MODULES.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        epilog=f"benchmarks:\n{listing}\n\nprograms with options of their own: {', '.join(PROGRAMS)}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="what to measure (default: all)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of each (default 5)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw them there (.png, .svg); needs lwipy[bench]")
     options = parser.parse_args()
-    rows = measure(options.runs, options.megabytes)
+    if options.rounds < 1:
+        parser.error(f"--rounds {options.rounds}: expected at least 1")
+    try:
+        chosen = cases(options.names)
+    except ValueError as error:
+        parser.error(str(error))
+    results = run(chosen, options.rounds)
+    print(report.markdown(results))
     if options.json is not None:
-        machine = f"{platform.system()} {platform.machine()}, CPython {platform.python_version()}"
-        report = {"date": datetime.now(UTC).isoformat(), "machine": machine, "figures": rows}
-        options.json.write_text(json.dumps(report, indent=2) + "\n")
+        options.json.write_text(report.as_json(results))
+    if options.plot is not None:
+        try:
+            report.plot(results, options.plot)
+        except MissingError as missing:
+            parser.exit(1, f"{missing}\n")
 
 
-main()
+if __name__ == "__main__":
+    main()

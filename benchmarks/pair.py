@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import lwipy
+from benchmarks.figures import Case, Sample
 
 WRITE = 64 * 1024
 READ = 256 * 1024
@@ -88,3 +89,17 @@ def runs(mtu: int, checksums: bool, count: int, megabytes: int) -> Iterator[Resu
             yield transfer(pair, megabytes << 20)
     finally:
         pair.close()
+
+
+MEGABYTES = 512
+KINDS = [(1500, True), (1500, False), (9000, False), (65_000, False)]
+
+
+def samples() -> Iterator[Sample]:
+    """One run of each kind."""
+    for mtu, checksums in KINDS:
+        (result,) = runs(mtu, checksums, 1, MEGABYTES)
+        yield Sample(f"lwipy, MTU {mtu}, checksums {'on' if checksums else 'off'}", result.gigabits)
+
+
+CASES = [Case("pair", "in-process pair, one thread, 64 KB writes from Python", "Gbit/s", samples)]

@@ -1,0 +1,203 @@
+"""A guest in QEMU without KVM: its virtio-net through lwipy's stream link, libslirp (`-nic user`) and passt.
+
+All guests run the same image and stand idle but for the one that moves bytes; each round asks every one of them once,
+so what else the machine does falls on all alike. The guest's dd reads from, or writes to, its socket; at the other end
+a blocking socket of Python's, the kernel's for libslirp and passt, the stack's for lwipy. The time is the server's,
+from accept() to the end of the stream.
+
+passt's DHCP sets an MTU of 65520 where libslirp has 1500; lwipy and passt are measured with both.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import lwipy
+from benchmarks.clock import now
+from benchmarks.figures import Case, MissingError, Sample
+from lwipy.links import QemuStream
+from lwipy.stages import Pacing
+
+BLOCK: Final = bytes(1 << 20)
+LARGE: Final = 65520
+GUEST: Final = "10.0.2.15"
+HOST: Final = "10.0.2.2"
+SCRIPT: Final = """
+ip addr add 10.0.2.15/24 dev eth0
+ip link set eth0 mtu {mtu}
+ip route add default via 10.0.2.2
+echo "@@ standing"
+while read -r way port blocks; do
+    case $way in
+    up) nc 10.0.2.2 "$port" -e dd if=/dev/zero bs=256k count="$blocks" 2>/dev/null ;;
+    down) nc 10.0.2.2 "$port" -e dd of=/dev/null bs=256k 2>/dev/null ;;
+    end) break ;;
+    esac
+done
+"""
+
+
+def guests() -> Any:
+    """The tests' guests; MissingError where there is no checkout or no QEMU."""
+    tests = Path(__file__).resolve().parents[1] / "tests"
+    if not (tests / "guests").is_dir():
+        raise MissingError("guests need a checkout: tests/guests/ has their images")
+    sys.path.insert(0, str(tests))
+    try:
+        import guests as found
+    finally:
+        sys.path.remove(str(tests))
+    if lack := found.missing("qemu"):
+        raise MissingError(lack)
+    return found
+
+
+@dataclass
+class Line:
+    """A guest, and the socket at the other end of its network."""
+
+    name: str
+    guest: Any
+    listener: socket.socket
+    port: int
+
+    def move(self, way: str, megabytes: int) -> float:
+        """Seconds that so many bytes took."""
+        self.guest.send(f"{way} {self.port} {megabytes * 4}\n")
+        sock, _ = self.listener.accept()
+        started = now()
+        with sock:
+            if way == "down":
+                for _ in range(megabytes):
+                    sock.sendall(BLOCK)
+                sock.shutdown(socket.SHUT_WR)
+            buffer, got = bytearray(1 << 20), 0
+            while part := sock.recv_into(buffer):
+                got += part
+            if way == "up" and got != megabytes << 20:
+                raise RuntimeError(f"{self.name}: {got} of {megabytes << 20} bytes came")
+        return now() - started
+
+
+class Lines:
+    """All guests of a measurement, started at once. A peer that is missing is in `missing` with the reason."""
+
+    def __init__(self, nic: str = "virtio-net-pci") -> None:
+        self._made = guests()
+        self._nic = nic
+        self._ended = ExitStack()
+        self._folder = Path(self._ended.enter_context(tempfile.TemporaryDirectory()))
+        self.lines: list[Line] = []
+        self.missing: dict[str, str] = {}
+
+    def close(self) -> None:
+        for line in self.lines:
+            line.guest.send("end\n")
+        self._ended.close()
+
+    def _boot(self, name: str, netdev: str, mtu: int, listener: socket.socket) -> None:
+        guest = self._made.QemuGuest(SCRIPT.format(mtu=mtu), netdev=netdev, nic=self._nic)
+        self._ended.enter_context(guest)
+        self.lines.append(Line(name, guest, listener, listener.getsockname()[1]))
+
+    def wait(self) -> None:
+        for line in self.lines:
+            line.guest.expect("^@@ standing$", timeout=120)
+
+    def _kernel(self) -> socket.socket:
+        return self._ended.enter_context(socket.create_server(("127.0.0.1", 0)))
+
+    def lwipy(self, mtu: int, pacing: Pacing | None = None, burst: str = "") -> None:
+        path = self._folder / f"lwipy{mtu}"
+        stack = self._ended.enter_context(lwipy.Stack())
+        nic = stack.add_interface(QemuStream(path), ipv4=f"{HOST}/24", mtu=mtu)
+        nic.pacing = pacing
+        listener = self._ended.enter_context(stack.create_server((HOST, 7000)))
+        self._boot(f"lwipy{burst}, MTU {mtu}", f"stream,server=off,addr.type=unix,addr.path={path}", mtu, listener)
+
+    def libslirp(self) -> None:
+        self._boot("libslirp, MTU 1500", "user", 1500, self._kernel())
+
+    def passt(self, mtu: int) -> None:
+        name = f"passt, MTU {mtu}"
+        if shutil.which("passt") is None:
+            self.missing[name] = "passt is not installed (Debian: passt)"
+            return
+        path = self._folder / f"passt{mtu}"
+        command = ["passt", "-f", "-q", "-4", "-s", str(path), "-a", GUEST, "-n", "255.255.255.0", "-g", HOST]
+        if os.geteuid() == 0:
+            command += ["--runas", "0"]  # nobody could not make the socket in our folder
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        self._ended.callback(process.wait)
+        self._ended.callback(process.kill)
+        for _ in range(100):
+            if path.exists() or process.poll() is not None:
+                break
+            time.sleep(0.05)
+        if not path.exists():
+            assert process.stderr is not None
+            process.kill()
+            self.missing[name] = f"passt does not run here: {process.stderr.read().strip()[-200:]}"
+            return
+        self._boot(name, f"stream,server=off,addr.type=unix,addr.path={path}", mtu, self._kernel())
+
+
+class Runs:
+    """A case whose guests are booted by its first round and stay for the others."""
+
+    def __init__(self, nic: str, build: Callable[[Lines], None], ways: dict[str, int], *, seconds: bool) -> None:
+        self._nic, self._build, self._ways, self._seconds = nic, build, ways, seconds
+        self._lines: Lines | None = None
+
+    def __call__(self) -> Iterator[Sample]:
+        if self._lines is None:
+            self._lines = Lines(self._nic)
+            self._build(self._lines)
+            self._lines.wait()
+            for line in self._lines.lines:  # the first transfer opens windows, and loads the programs
+                for way in self._ways:
+                    line.move(way, 1)
+        for way, megabytes in self._ways.items():
+            for line in self._lines.lines:
+                seconds = line.move(way, megabytes)
+                value = seconds if self._seconds else megabytes * (1 << 20) * 8 / seconds / 1e9
+                yield Sample(f"{line.name}, {way}", value)
+            for name, reason in self._lines.missing.items():
+                yield Sample(f"{name}, {way}", None, reason)
+
+    def close(self) -> None:
+        lines, self._lines = self._lines, None
+        if lines is not None:
+            lines.close()
+
+
+def _virtio(lines: Lines) -> None:
+    lines.lwipy(1500)
+    lines.libslirp()
+    lines.passt(1500)
+    lines.lwipy(LARGE)
+    lines.passt(LARGE)
+
+
+def _ne2k(lines: Lines) -> None:
+    lines.lwipy(1500, Pacing(burst=4, interval=0.001), " (4 frames a ms)")
+    lines.libslirp()
+
+
+CASES = [
+    Case("qemu", "QEMU without KVM, virtio-net, one stream", "Gbit/s",
+         Runs("virtio-net-pci", _virtio, {"up": 24, "down": 24}, seconds=False)),
+    Case("ne2k", "QEMU without KVM, ne2k_pci, 1 MiB to the guest", "s",
+         Runs("ne2k_pci", _ne2k, {"down": 1}, seconds=True), higher_is_better=False),
+]  # fmt: skip
