@@ -1,8 +1,8 @@
 /*
- * Addresses of interfaces, routes by prefix, static neighbours, and the DHCP client.
+ * Addresses of interfaces, between Python's form and lwIP's, and the DHCP client.
  *
  * lwIP knows no prefix length for IPv6 and takes every static address for a /64. So the addresses given by the user
- * get an infinite lifetime, which for lwIP means "no implied subnet", and the hooks below decide by the real prefix.
+ * get an infinite lifetime, which for lwIP means "no implied subnet", and routes.c decides by the real prefix.
  */
 #include "netif.h"
 
@@ -61,8 +61,8 @@ lwipy_address_to_ip(const lwipy_address *in, ip_addr_t *ip)
   return 0;
 }
 
-static int
-to_ip6(const lwipy_address *in, ip6_addr_t *ip, struct netif *netif)
+int
+lwipy_address_to_ip6(const lwipy_address *in, ip6_addr_t *ip, struct netif *netif)
 {
   if (in->family != 6) {
     return LWIPY_EARG;
@@ -71,115 +71,6 @@ to_ip6(const lwipy_address *in, ip6_addr_t *ip, struct netif *netif)
   memcpy(ip->addr, in->bytes, 16);
   ip6_addr_assign_zone(ip, IP6_UNICAST, netif);
   return 0;
-}
-
-static int
-prefix_matches(const ip6_addr_t *a, const ip6_addr_t *b, unsigned prefix)
-{
-  const u8_t *x = (const u8_t *)a->addr, *y = (const u8_t *)b->addr;
-  unsigned whole = prefix / 8, rest = prefix % 8;
-  return memcmp(x, y, whole) == 0 && (rest == 0 || ((x[whole] ^ y[whole]) >> (8 - rest)) == 0);
-}
-
-/* ---- Routes: lwIP's hooks ------------------------------------------------------------------------------------------ */
-
-static int
-usable(const struct netif *netif)
-{
-  return netif_is_up(netif) && netif_is_link_up(netif);
-}
-
-/* A bound source address chooses its own interface, where that one can reach the destination. */
-struct netif *
-lwipy_route4(const ip4_addr_t *source, const ip4_addr_t *destination)
-{
-  struct netif *netif, *own = NULL;
-  if (ip4_addr_ismulticast(destination) || destination->addr == IPADDR_BROADCAST) {
-    return source == NULL ? lwipy_netif_first() : NULL;
-  }
-  if (source == NULL || ip4_addr_isany(source)) {
-    return NULL;
-  }
-  NETIF_FOREACH(netif) {
-    if (!usable(netif)) {
-      continue;
-    }
-    if (ip4_addr_eq(destination, netif_ip4_addr(netif))) {
-      return netif;
-    }
-    if (ip4_addr_eq(source, netif_ip4_addr(netif)) && !ip4_addr_isloopback(destination) &&
-        (ip4_addr_net_eq(destination, netif_ip4_addr(netif), netif_ip4_netmask(netif)) ||
-         !ip4_addr_isany(netif_ip4_gw(netif)) || !(netif->flags & NETIF_FLAG_ETHARP))) {
-      own = netif;
-    }
-  }
-  return own;
-}
-
-/* The address of ours that a packet to `to` would have as its source. */
-int
-core_source(const lwipy_address *to, lwipy_address *out)
-{
-  ip_addr_t ip;
-  const ip_addr_t *own;
-  struct netif *netif;
-  int result = lwipy_address_to_ip(to, &ip);
-  if (result != 0) {
-    return result;
-  }
-  netif = IP_IS_V6(&ip) ? ip6_route(IP6_ADDR_ANY6, ip_2_ip6(&ip)) : ip4_route(ip_2_ip4(&ip));
-  if (netif == NULL || (own = ip_netif_get_local_ip(netif, &ip)) == NULL) {
-    return LWIPY_EUNREACH;
-  }
-  lwipy_address_from_ip(out, own, 0);
-  return 0;
-}
-
-/* Longest prefix; then an interface with a gateway, the source's own before others. */
-struct netif *
-lwipy_route6(const ip6_addr_t *source, const ip6_addr_t *destination)
-{
-  struct netif *netif, *best = NULL, *gateway = NULL;
-  int best_prefix = -1, i;
-  NETIF_FOREACH(netif) {
-    struct lwipy_nic *nic = lwipy_nic_of(netif);
-    int owns_source = 0;
-    if (nic == NULL || !usable(netif)) {
-      continue;
-    }
-    for (i = 0; i < LWIP_IPV6_NUM_ADDRESSES; i++) {
-      if (!ip6_addr_isvalid(netif_ip6_addr_state(netif, i))) {
-        continue;
-      }
-      owns_source |= source != NULL && ip6_addr_zoneless_eq(source, netif_ip6_addr(netif, i));
-      if (i > 0 && nic->prefix6[i] != 0 && nic->prefix6[i] > best_prefix &&
-          prefix_matches(destination, netif_ip6_addr(netif, i), nic->prefix6[i])) {
-        best = netif;
-        best_prefix = nic->prefix6[i];
-      }
-    }
-    if ((!ip6_addr_isany(&nic->gateway6) || nic->layer == LWIPY_L3) && (gateway == NULL || owns_source)) {
-      gateway = netif;
-    }
-  }
-  return best != NULL ? best : gateway;
-}
-
-const ip6_addr_t *
-lwipy_gateway6(struct netif *netif, const ip6_addr_t *destination)
-{
-  struct lwipy_nic *nic = lwipy_nic_of(netif);
-  int i;
-  if (nic == NULL) {
-    return NULL;
-  }
-  for (i = 1; i < LWIP_IPV6_NUM_ADDRESSES; i++) {
-    if (nic->prefix6[i] != 0 && ip6_addr_isvalid(netif_ip6_addr_state(netif, i)) &&
-        prefix_matches(destination, netif_ip6_addr(netif, i), nic->prefix6[i])) {
-      return destination;
-    }
-  }
-  return ip6_addr_isany(&nic->gateway6) ? NULL : &nic->gateway6;
 }
 
 /* ---- Settings -------------------------------------------------------------------------------------------------------- */
@@ -254,7 +145,7 @@ core_netif_set_gateway(int number, const lwipy_address *gateway)
     return 0;
   }
   if (gateway->family == 6) {
-    to_ip6(gateway, &nic->gateway6, &nic->netif);
+    lwipy_address_to_ip6(gateway, &nic->gateway6, &nic->netif);
   }
   netif_set_default(&nic->netif);
   return 0;
@@ -280,7 +171,7 @@ core_netif_add_ipv6(int number, const lwipy_address *address, int prefix)
   if (nic == NULL) {
     return LWIPY_ENODEV;
   }
-  if (to_ip6(address, &ip, &nic->netif) != 0) {
+  if (lwipy_address_to_ip6(address, &ip, &nic->netif) != 0) {
     return LWIPY_EARG;
   }
   if (netif_get_ip6_addr_match(&nic->netif, &ip) >= 0) {
@@ -321,7 +212,7 @@ core_netif_remove_ipv6(int number, const lwipy_address *address)
   if (nic == NULL) {
     return LWIPY_ENODEV;
   }
-  if (to_ip6(address, &ip, &nic->netif) != 0 || (slot = netif_get_ip6_addr_match(&nic->netif, &ip)) < 0) {
+  if (lwipy_address_to_ip6(address, &ip, &nic->netif) != 0 || (slot = netif_get_ip6_addr_match(&nic->netif, &ip)) < 0) {
     return LWIPY_EADDR;
   }
   netif_ip6_addr_set_state(&nic->netif, slot, IP6_ADDR_INVALID);
@@ -375,122 +266,6 @@ core_netif_autoconfigure(int number, int on)
     nd6_restart_netif(&nic->netif);
   }
   return 0;
-}
-
-/* ---- Static neighbours -------------------------------------------------------------------------------------------------- */
-
-/*
- * lwIP knows static entries for ARP only. For IPv6 they are remembered here, at the index of their cache entry, and
- * made reachable again every second, whatever TCP's hints, probes or advertisements made of them. lwIP recycles an
- * entry only for one with less time left, so it never recycles these.
- */
-#define FOR_EVER 0xffffffffu
-
-static struct fixed_neighbour {
-  u8_t set;
-  u8_t mac[ETH_HWADDR_LEN];
-} fixed[LWIP_ND6_NUM_NEIGHBORS];
-
-static struct nd6_neighbor_cache_entry *
-neighbour6(struct netif *netif, const ip6_addr_t *ip)
-{
-  struct nd6_neighbor_cache_entry *entry, *empty = NULL;
-  for (entry = neighbor_cache; entry < neighbor_cache + LWIP_ND6_NUM_NEIGHBORS; entry++) {
-    if (entry->state != ND6_NO_ENTRY && entry->netif == netif && ip6_addr_eq(&entry->next_hop_address, ip)) {
-      return entry;
-    }
-    if (entry->state == ND6_NO_ENTRY && empty == NULL) {
-      empty = entry;
-    }
-  }
-  return empty;
-}
-
-void
-lwipy_keep_neighbours(void)
-{
-  int i;
-  for (i = 0; i < LWIP_ND6_NUM_NEIGHBORS; i++) {
-    struct nd6_neighbor_cache_entry *entry = &neighbor_cache[i];
-    if (!fixed[i].set) {
-      continue;
-    }
-    if (entry->state == ND6_NO_ENTRY) {
-      fixed[i].set = 0;                /* its interface was removed */
-      continue;
-    }
-    entry->state = ND6_REACHABLE;
-    entry->counter.reachable_time = FOR_EVER;
-    memcpy(entry->lladdr, fixed[i].mac, ETH_HWADDR_LEN);
-  }
-}
-
-static int
-add_neighbour6(struct netif *netif, const lwipy_address *address, const uint8_t *mac)
-{
-  struct nd6_neighbor_cache_entry *entry;
-  struct fixed_neighbour *kept;
-  ip6_addr_t ip;
-  if (to_ip6(address, &ip, netif) != 0) {
-    return LWIPY_EARG;
-  }
-  if ((entry = neighbour6(netif, &ip)) == NULL) {
-    return LWIPY_EMEM;
-  }
-  kept = &fixed[entry - neighbor_cache];
-  kept->set = 1;
-  memcpy(kept->mac, mac, ETH_HWADDR_LEN);
-  entry->netif = netif;
-  entry->next_hop_address = ip;
-  lwipy_timers_stir();
-  entry->state = ND6_REACHABLE;
-  lwipy_keep_neighbours();
-  return 0;
-}
-
-int
-core_netif_add_neighbour(int number, const lwipy_address *address, const uint8_t *mac)
-{
-  struct lwipy_nic *nic = lwipy_nic(number);
-  if (nic == NULL) {
-    return LWIPY_ENODEV;
-  }
-  if (nic->layer != LWIPY_L2) {
-    return LWIPY_ENOTSUP;
-  }
-  if (address->family == 4) {
-    struct eth_addr ethernet;
-    ip4_addr_t ip;
-    memcpy(&ip.addr, address->bytes, 4);
-    memcpy(ethernet.addr, mac, ETH_HWADDR_LEN);
-    return etharp_add_static_entry(&ip, &ethernet);
-  }
-  return add_neighbour6(&nic->netif, address, mac);
-}
-
-int
-core_netif_remove_neighbour(int number, const lwipy_address *address)
-{
-  struct lwipy_nic *nic = lwipy_nic(number);
-  if (nic == NULL) {
-    return LWIPY_ENODEV;
-  }
-  if (address->family == 4) {
-    ip4_addr_t ip;
-    memcpy(&ip.addr, address->bytes, 4);
-    return etharp_remove_static_entry(&ip) == ERR_OK ? 0 : LWIPY_EADDR;
-  } else {
-    struct nd6_neighbor_cache_entry *entry;
-    ip6_addr_t ip;
-    to_ip6(address, &ip, &nic->netif);
-    entry = neighbour6(&nic->netif, &ip);
-    if (entry == NULL || entry->state == ND6_NO_ENTRY || !fixed[entry - neighbor_cache].set) {
-      return LWIPY_EADDR;
-    }
-    fixed[entry - neighbor_cache].set = 0;
-    entry->counter.reachable_time = 0;   /* lwIP's timer lets it age from here */
-    return 0;
-  }
 }
 
 /* ---- DHCP client ----------------------------------------------------------------------------------------------------------- */

@@ -106,9 +106,10 @@ struct netif *lwipy_netif_first(void);
 void lwipy_netif_close_all(void);
 void lwipy_netif_poll(void);
 int lwipy_netif_has_work(void);
-void lwipy_keep_neighbours(void);    /* addresses.c; once a second */
+void lwipy_keep_neighbours(void);    /* neighbours.c; once a second */
 void lwipy_address_from_ip(lwipy_address *out, const ip_addr_t *ip, u16_t port);
 int lwipy_address_to_ip(const lwipy_address *in, ip_addr_t *ip);
+int lwipy_address_to_ip6(const lwipy_address *in, ip6_addr_t *ip, struct netif *netif);
 
 /* ---- groups.c ------------------------------------------------------------------------------------------------ */
 void lwipy_groups_leave_all(lwipy_handle owner);

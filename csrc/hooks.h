@@ -32,7 +32,7 @@ void lwipy_segment_end(void);
 #define PERF_START   lwipy_segment_begin(p)
 #define PERF_STOP(x) lwipy_segment_end()
 
-/* addresses.c; lwIP wants LWIP_HOOK_IP4_ROUTE_SRC in lwipopts.h */
+/* routes.c; lwIP wants LWIP_HOOK_IP4_ROUTE_SRC in lwipopts.h */
 struct netif *lwipy_route4(const ip4_addr_t *source, const ip4_addr_t *destination);
 struct netif *lwipy_route6(const ip6_addr_t *source, const ip6_addr_t *destination);
 const ip6_addr_t *lwipy_gateway6(struct netif *netif, const ip6_addr_t *destination);
