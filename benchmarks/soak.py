@@ -91,6 +91,11 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 128
 
 
+def since(began: float) -> float:
+    """Seconds; never none, for clocks of virtual machines may stand still between two cores."""
+    return max(time.perf_counter() - began, 1e-6)
+
+
 @contextmanager
 def two_stacks() -> Iterator[tuple[lwipy.Stack, lwipy.Stack]]:
     with lwipy.Stack() as server, lwipy.Stack() as client:
@@ -125,7 +130,7 @@ def ask(host: str, port: int, count: int, stack: lwipy.Stack | None) -> float:
             if connection.getresponse().read() != BODY:
                 raise AssertionError("another body than was sent")
             connection.close()
-        return count / (time.perf_counter() - began)
+        return count / since(began)
 
 
 def soak_http_server(connections: int, progress: Progress) -> Outcome:
@@ -187,7 +192,7 @@ async def ask_aiohttp(url: str, count: int) -> float:
 
         began = time.perf_counter()
         await asyncio.gather(*[client(count // CLIENTS) for _ in range(CLIENTS)])
-        return count // CLIENTS * CLIENTS / (time.perf_counter() - began)
+        return count // CLIENTS * CLIENTS / since(began)
 
 
 async def soak_aiohttp(connections: int, progress: Progress, a: lwipy.Stack, b: lwipy.Stack) -> Outcome:
