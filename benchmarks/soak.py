@@ -240,7 +240,7 @@ def soak_asyncio(connections: int, progress: Progress) -> Outcome:
 LIBRARIES = {"http.server": soak_http_server, "aiohttp": soak_asyncio}
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks soak", description=__doc__)
     parser.add_argument("--connections", type=int, default=100_000, help="through each library (default 100 000)")
     parser.add_argument("--library", choices=LIBRARIES, nargs="+", default=list(LIBRARIES))
