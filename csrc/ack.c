@@ -22,6 +22,10 @@ void
 lwipy_tcp_batch_segment(struct tcp_pcb *pcb)
 {
   const struct lwipy_tcp *tcp = pcb->callback_arg;
+  if (tcp != NULL && tcp->quickack) {
+    tcp_set_flags(pcb, TF_ACK_DELAY);      /* lwIP takes this segment for the second one */
+    return;
+  }
   if (!in_batch || tcp == NULL || (pcb->flags & (TF_ACK_DELAY | TF_ACK_NOW)) != TF_ACK_DELAY) {
     return;
   }

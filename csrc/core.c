@@ -6,6 +6,7 @@
  * 1. Everything runs under the core's lock, taken at the border.
  * 2. `promised` is the deadline Python was last told; when an operation brings an earlier one, attention says so.
  */
+#include "deadlines.h"
 #include "demux.h"
 #include "link.h"
 #include "netif.h"
@@ -50,7 +51,7 @@ lwipy_inside_close(void)
 static int64_t
 next_deadline(void)
 {
-  return lwipy_netif_has_work() ? 0 : LWIP_MIN(lwipy_timers_deadline(), lwipy_stages_due);
+  return lwipy_netif_has_work() ? 0 : LWIP_MIN(LWIP_MIN(lwipy_timers_deadline(), lwipy_deadlines_next()), lwipy_stages_due);
 }
 
 static int64_t
@@ -87,6 +88,7 @@ run_due(void)
     }
   }
   lwipy_timers_run();
+  lwipy_deadlines_run();
 }
 
 int64_t

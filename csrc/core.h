@@ -51,6 +51,7 @@ extern struct lwipy_core *lwipy_self;
 
 /* ---- port.c ------------------------------------------------------------------------------------------------ */
 int64_t lwipy_now(void);
+int64_t lwipy_latest(void);
 int64_t lwipy_now_ns(void);
 void lwipy_port_open(const lwipy_options *options);
 u64_t lwipy_keyed_hash(const u64_t *words, size_t count);   /* this core's own, from the first call to the last */

@@ -95,7 +95,7 @@
 #define TCP_MSL                         1000  /* TIME_WAIT of 2 s; a new SYN ends it sooner (tcp_hooks.c) */
 #define LWIP_TCP_RTO_TIME               1000  /* RFC 6298 */
 #define TCP_SYNMAXRTX                   6
-#define LWIP_TCP_PCB_NUM_EXT_ARGS       1     /* tells us when a pcb is freed, whoever frees it */
+#define LWIP_TCP_PCB_NUM_EXT_ARGS       2     /* they tell us when a pcb is freed: 0 tcp.c, 1 sending.c */
 #define SO_REUSE                        1
 #define SO_REUSE_RXTOALL                1
 #define LWIP_RANDOMIZE_INITIAL_LOCAL_PORTS 1

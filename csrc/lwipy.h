@@ -47,7 +47,7 @@ enum { LWIPY_HAS_EVENTS = 1, LWIPY_HAS_FRAMES = 2, LWIPY_HAS_DEADLINE = 4, LWIPY
 enum { LWIPY_OPT_NODELAY = 1, LWIPY_OPT_KEEPALIVE, LWIPY_OPT_KEEPIDLE, LWIPY_OPT_KEEPINTVL, LWIPY_OPT_KEEPCNT,
        LWIPY_OPT_RCVBUF, LWIPY_OPT_SNDBUF, LWIPY_OPT_REUSEADDR, LWIPY_OPT_BROADCAST, LWIPY_OPT_TTL, LWIPY_OPT_TOS,
        LWIPY_OPT_V6ONLY, LWIPY_OPT_NETIF, LWIPY_OPT_MCAST_TTL, LWIPY_OPT_MCAST_LOOP, LWIPY_OPT_MCAST_NETIF,
-       LWIPY_OPT_CHECKSUM };
+       LWIPY_OPT_CHECKSUM, LWIPY_OPT_QUICKACK, LWIPY_OPT_MAX_PACING };
 
 enum { LWIPY_TCP = 1, LWIPY_UDP = 2, LWIPY_RAW = 3 };
 enum { LWIPY_L2 = 2, LWIPY_L3 = 3 };
@@ -101,6 +101,16 @@ typedef struct {
   uint32_t rtt;                /* microseconds, smoothed; 0 before the first sample */
   uint32_t retransmits;        /* of the segment at the head, since it was last acknowledged */
   uint32_t queued;             /* bytes received and not yet read; for a listener, connections to accept */
+  /* Of the sending side, zero before the first byte was sent. */
+  char congestion[16];         /* the controller's name */
+  uint8_t phase;               /* 0 open, 1 recovering, 2 timed out */
+  uint8_t reordering;          /* seen on this way */
+  uint32_t rttvar, min_rtt;    /* microseconds */
+  uint32_t in_flight;          /* bytes in the network, without what was SACKed or lost */
+  uint64_t pacing_rate;        /* bytes a second, 0 for no pacing */
+  uint32_t resent, lost;       /* segments, so far */
+  uint32_t timeouts, probes, needless, undone;
+  uint32_t sndbuf, rcvbuf;     /* buffers as they are now */
 } lwipy_tcp_info;
 
 typedef struct {             /* how a datagram came */
@@ -315,6 +325,9 @@ int64_t lwipy_tcp_send(lwipy_core *core, lwipy_handle handle, const void *data, 
 int64_t lwipy_tcp_recv(lwipy_core *core, lwipy_handle handle, void *buffer, size_t room, int peek);
 int lwipy_tcp_shutdown(lwipy_core *core, lwipy_handle handle, int read, int write);
 int lwipy_tcp_linger(lwipy_core *core, lwipy_handle handle);  /* FIN now, keep the handle, LWIPY_ACKED when acknowledged */
+/* Congestion control by name; ENOENT: there is none so called. `name` of get: 16 bytes. */
+int lwipy_tcp_set_congestion(lwipy_core *core, lwipy_handle handle, const char *name, size_t length);
+int lwipy_tcp_get_congestion(lwipy_core *core, lwipy_handle handle, char *name);
 int lwipy_tcp_get_info(lwipy_core *core, lwipy_handle handle, lwipy_tcp_info *out);
 
 int64_t lwipy_udp_send(lwipy_core *core, lwipy_handle handle, const void *data, size_t length,

@@ -15,6 +15,7 @@
  */
 #include "netif.h"
 #include "link.h"
+#include "sending.h"
 #include "stage.h"
 #include "steer.h"
 #include "tcp.h"
@@ -190,7 +191,7 @@ feed(struct lwipy_nic *nic, const u8_t *frame, size_t length)
   if (nic->netif.input(p, &nic->netif) != ERR_OK) {
     pbuf_free(p);
   }
-  lwipy_tcp_recover();
+  lwipy_sending_through();
 }
 
 void
@@ -326,6 +327,7 @@ lwipy_netif_poll(void)
   int i;
   lwipy_atomic_and(&lwipy_self->attention, ~(uint32_t)LWIPY_HAS_INPUT);
   netif_poll_all();
+  lwipy_sending_through();
   for (i = 1; i < 256; i++) {
     if (nics[i] != NULL && nics[i]->wire != NULL) {
       lwipy_wire_receive(nics[i]);

@@ -17,15 +17,23 @@ static int64_t manual_time = -1;
 
 /* ---- Time ------------------------------------------------------------------------------------------------- */
 
+static int64_t latest;
+
 /* Some virtual machines' monotonic clocks step back by milliseconds from one processor to the next. */
 int64_t
 lwipy_now(void)
 {
-  static int64_t latest;
   int64_t now = manual_time >= 0 ? manual_time : lwipy_monotonic();
   if (now > latest) {
     latest = now;
   }
+  return latest;
+}
+
+/* When somebody last asked: no older than the call of the border that is under way. */
+int64_t
+lwipy_latest(void)
+{
   return latest;
 }
 

@@ -1,216 +1,429 @@
 /*
- * Loss recovery on the sending side, by the peer's selective acknowledgements (RFC 2018, RFC 6675).
+ * Loss recovery: what an acknowledgement, or its absence, means for a connection.
  *
- * lwIP reports what it received out of order, but takes no notice of what its peer reports: after the first hole of a
- * window it waits for the retransmission timer. Here the peer's blocks mark segments on lwIP's own list of unacked
- * ones (the scoreboard), and the holes among them are sent again as soon as three segments above are marked.
+ * Theory of operation. Each acknowledgement is turned into facts about the flight: what has been delivered, cumulatively
+ * or by SACK (RFC 2018), which gives round trips and rate samples; what the peer has had twice (DSACK, RFC 2883); what
+ * is lost by now (rack.c). From these follow the phases:
  *
- * Theory of operation. lwIP begins: three duplicate ACKs make it halve the window and send the first hole
- * (tcp_rexmit_fast, which is called here too when blocks tell of the loss before duplicates do). From then on until all
- * that was outstanding is acknowledged, every ACK runs lwipy_recover(): a hole is moved from unacked to unsent, where
- * tcp_output() takes it from; the congestion window is ssthresh plus what the peer has beyond the holes, so that as
- * much is in the network as half the old flight. A segment that was sent again and is still missing when something
- * sent after it has arrived is lost a second time.
+ *   open - something is lost -> recovering: the window goes to the controller's ssthresh, by proportional rate reduction
+ *     (RFC 9937): for each byte delivered about ssthresh / (flight at the beginning) bytes are sent.
+ *   any - the timeout -> timed out: everything that is old enough is taken for lost, and sent again beginning with one
+ *     segment. If then something arrives that was not sent again, the timeout was for nothing (F-RTO, RFC 5682).
+ *   either ends when everything is acknowledged that was sent before it began. If by then the peer has reported
+ *     every segment sent again as needless, the reduction of the window is undone.
+ *
+ * A peer without SACK is treated as RFC 6582 says: each duplicate is taken to say that something has arrived, three
+ * begin recovery, and a partial acknowledgement says what is lost next.
+ *
+ * What a peer may lie about: blocks outside of what is in flight are ignored. Data it SACKed and did not keep is
+ * noticed by the timeout, when the first segment is marked: all marks are void then (RFC 2018 section 8). An
+ * acknowledgement of what did not arrive, one for each byte, or many duplicates give it no larger window than honest
+ * ones would (congestion.c), and duplicates count only up to what is in flight.
  *
  * Invariants:
- * 1. The bits SACKED and RESENT in a segment's flags are ours; lwIP does not use them and copies none.
- * 2. While `active`, TF_INFR is set: lwIP neither halves the window again nor sends the first hole by itself.
- * 3. After a timeout (TF_RTO) lwIP sends everything again; recovery is over then, and RESENT means nothing any more.
+ * 1. Every byte is counted as delivered once: when it is SACKed, or when the cumulative acknowledgement covers it.
+ * 2. The window is reduced once for each phase, and `point` is what was sent by then.
  */
-#include "tcp_endpoint.h"
+#include "sending.h"
 
-#include <string.h>
+#include "lwip/priv/tcp_priv.h"
 
-#define SACKED        0x40
-#define RESENT        0x80
 #define DUP_THRESHOLD 3
+#define MOST_BACKOFF  12
+#define LONGEST_RTO   60000000
 
-static u32_t
-seq_of(const struct tcp_seg *seg)
-{
-  return lwip_ntohl(seg->tcphdr->seqno);
-}
+/* ---- What was delivered ---------------------------------------------------------------------------------------------- */
 
-static u32_t
-be32(const u8_t *p)
-{
-  return (u32_t)p[0] << 24 | (u32_t)p[1] << 16 | (u32_t)p[2] << 8 | p[3];
-}
-
-/* A block that could be: within what is outstanding (RFC 2018 section 8; duplicates below lastack say nothing here). */
 static void
-mark(struct tcp_pcb *pcb, u32_t left, u32_t right)
+rate_sample(struct lwipy_sending *sending, const struct lwipy_sent *sent, struct lwipy_ack *ack)
 {
-  struct tcp_seg *seg;
-  if (!TCP_SEQ_LT(left, right) || TCP_SEQ_LEQ(left, pcb->lastack) || TCP_SEQ_GT(right, pcb->snd_nxt)) {
+  if (ack->rate_bytes == 0 || (s32_t)(sent->delivered - ack->rate_since) >= 0) {
+    u32_t sending_took = sent->sent_at - sent->first_at, arriving_took = ack->now - sent->delivered_at;
+    ack->rate_since = sent->delivered;
+    ack->rate_time = LWIP_MAX(sending_took, arriving_took);
+    ack->rate_starved = (sent->flags & LWIPY_STARVED) != 0;
+    ack->rate_bytes = 1;           /* counted when all of this acknowledgement is known */
+    sending->first_at = sent->sent_at;
+  }
+}
+
+static void
+delivered(struct lwipy_sending *sending, struct lwipy_sent *sent, struct lwipy_ack *ack)
+{
+  if (sent->flags & LWIPY_SACKED) {
     return;
   }
-  for (seg = pcb->unacked; seg != NULL && TCP_SEQ_LT(seq_of(seg), right); seg = seg->next) {
-    if (TCP_SEQ_LEQ(left, seq_of(seg)) && TCP_SEQ_LEQ(seq_of(seg) + TCP_TCPLEN(seg), right)) {
-      seg->flags |= SACKED;
-    }
+  if (!(sent->flags & LWIPY_RESENT)) {
+    u32_t rtt = LWIP_MAX(ack->now - sent->sent_at, 1);
+    ack->rtt = ack->rtt == 0 ? rtt : LWIP_MIN(ack->rtt, rtt);
+    ack->original |= (sent->flags & LWIPY_LOST) != 0;
   }
+  lwipy_rack_delivered(sending, sent, ack->now);
+  rate_sample(sending, sent, ack);
+  ack->delivered += lwipy_sent_length(sent);
+  ack->segments++;
+  lwipy_flight_set(&sending->flight, sent, LWIPY_SACKED);
 }
 
-int
-lwipy_scoreboard(struct tcp_pcb *pcb, const struct tcp_hdr *header, u16_t opt_length)
+static void
+acknowledge(struct lwipy_sending *sending, u32_t una, struct lwipy_ack *ack)
 {
-  const u8_t *option = (const u8_t *)header + TCP_HLEN;
-  u16_t at = 0;
-  if (pcb->unacked == NULL || !(pcb->flags & TF_SACK)) {
+  struct lwipy_flight *flight = &sending->flight;
+  while (flight->count > 0 && TCP_SEQ_LEQ(lwipy_sent(flight, 0)->end, una)) {
+    delivered(sending, lwipy_sent(flight, 0), ack);
+    lwipy_flight_drop_first(flight);
+  }
+  if (flight->count > 0 && TCP_SEQ_LT(lwipy_sent(flight, 0)->seq, una)) {
+    struct lwipy_sent *first = lwipy_sent(flight, 0);
+    u32_t part = una - first->seq;
+    if (!(first->flags & LWIPY_SACKED)) {
+      ack->delivered += part;
+    }
+    if (!(first->flags & (LWIPY_SACKED | LWIPY_LOST))) {
+      flight->pipe -= part;
+    }
+    first->seq = una;
+  }
+  sending->una = una;
+}
+
+/* Returns 1 for a DSACK: below what is acknowledged, or within the second block (RFC 2883 section 4). */
+static int
+is_dsack(const struct lwipy_arrival *arrival)
+{
+  if (arrival->blocks == 0 || !TCP_SEQ_LT(arrival->left[0], arrival->right[0])) {
     return 0;
   }
-  /* The options are sound, or the guard would have dropped the segment. */
-  while (at + 1 < opt_length && option[at] != 0) {
-    u8_t size = option[at] == 1 ? 1 : option[at + 1];
-    if (option[at] == 5) {
-      u16_t block;
-      for (block = (u16_t)(at + 2); block + 8 <= at + size; block = (u16_t)(block + 8)) {
-        mark(pcb, be32(option + block), be32(option + block + 4));
-      }
+  return TCP_SEQ_LEQ(arrival->right[0], arrival->ack) ||
+         (arrival->blocks > 1 && TCP_SEQ_GEQ(arrival->left[0], arrival->left[1]) &&
+          TCP_SEQ_LEQ(arrival->right[0], arrival->right[1]));
+}
+
+static void
+mark(struct lwipy_sending *sending, u32_t left, u32_t right, struct lwipy_ack *ack)
+{
+  struct lwipy_flight *flight = &sending->flight;
+  u32_t i;
+  if (!TCP_SEQ_LT(left, right) || TCP_SEQ_LT(left, sending->una) || TCP_SEQ_GT(right, sending->pcb->snd_nxt)) {
+    return;
+  }
+  for (i = lwipy_flight_find(flight, left); i < flight->count; i++) {
+    struct lwipy_sent *sent = lwipy_sent(flight, i);
+    if (TCP_SEQ_GT(sent->end, right)) {
+      break;
     }
-    at = (u16_t)(at + size);
-  }
-  return 1;
-}
-
-/* lwIP's tcp_rexmit(), for any segment: `*link` points to it on the list of unacked ones. */
-static void
-send_again(struct tcp_pcb *pcb, struct tcp_seg **link)
-{
-  struct tcp_seg *seg = *link, **place = &pcb->unsent;
-  *link = seg->next;
-  while (*place != NULL && TCP_SEQ_LT(seq_of(*place), seq_of(seg))) {
-    place = &(*place)->next;
-  }
-  seg->next = *place;
-  *place = seg;
-  if (seg->next == NULL) {
-    pcb->unsent_oversize = 0;
-  }
-  seg->flags |= RESENT;
-  pcb->rttest = 0;               /* Karn: no round trip is measured over what was sent twice */
-}
-
-static void
-forget_resent(struct tcp_seg *seg)
-{
-  for (; seg != NULL; seg = seg->next) {
-    seg->flags &= (u8_t)~RESENT;
-  }
-}
-
-struct board {
-  unsigned marked;               /* segments that the peer has */
-  u32_t bytes;                   /* their length */
-  u32_t highest;                 /* the end of the last of them */
-};
-
-static struct board
-read_board(const struct tcp_pcb *pcb)
-{
-  struct board board = {0, 0, pcb->lastack};
-  const struct tcp_seg *seg;
-  for (seg = pcb->unacked; seg != NULL; seg = seg->next) {
-    if (seg->flags & SACKED) {
-      board.marked++;
-      board.bytes += TCP_TCPLEN(seg);
-      board.highest = seq_of(seg) + TCP_TCPLEN(seg);
+    if (TCP_SEQ_GEQ(sent->seq, left)) {
+      delivered(sending, sent, ack);
     }
   }
-  return board;
 }
 
+/* Duplicates of a peer without SACK, never more than could have arrived. */
 static void
-begin(struct lwipy_recovery *recovery, struct tcp_pcb *pcb)
+count_duplicates(struct lwipy_sending *sending, const struct lwipy_arrival *arrival, struct lwipy_ack *ack)
 {
-  recovery->active = 1;
-  recovery->point = recovery->mark = pcb->snd_nxt;
-  if (pcb->unacked != NULL) {
-    pcb->unacked->flags |= RESENT;         /* lwIP has just done that */
+  if (ack->delivered > 0) {
+    u32_t known = (u32_t)sending->dupacks * sending->pcb->mss;
+    ack->delivered -= LWIP_MIN(known, ack->delivered - 1);
+    sending->dupacks = 0;
+  } else if (arrival->duplicate && sending->dupacks + 1u < sending->flight.count) {
+    sending->dupacks++;
+    ack->delivered += sending->pcb->mss;
   }
 }
 
-/* Sends every hole again that has three marked segments above it, and the first one in any case. */
+/* ---- Phases ----------------------------------------------------------------------------------------------------------- */
+
 static void
-fill_holes(struct lwipy_recovery *recovery, struct tcp_pcb *pcb, const struct board *board)
+reduce(struct lwipy_sending *sending)
 {
-  struct tcp_seg **link = &pcb->unacked;
-  unsigned below = 0;
-  int first = 1, sent = 0;
-  if (TCP_SEQ_GT(board->highest, recovery->mark)) {
-    /* Something that was sent after the holes has arrived, and they have not. */
-    forget_resent(pcb->unacked);
+  u32_t least = 2u * sending->pcb->mss;
+  sending->undo_cwnd = sending->cwnd;
+  sending->undo_ssthresh = sending->ssthresh;
+  sending->undo_again = 0;
+  sending->ssthresh = LWIP_MAX(sending->controller->on_loss(sending), least);
+}
+
+static void
+undo(struct lwipy_sending *sending)
+{
+  u32_t i;
+  sending->cwnd = LWIP_MAX(sending->cwnd, sending->undo_cwnd);
+  sending->ssthresh = LWIP_MAX(sending->ssthresh, sending->undo_ssthresh);
+  sending->undo_cwnd = 0;
+  sending->undone++;
+  sending->phase = LWIPY_OPEN;
+  sending->backoff = 0;
+  for (i = 0; i < sending->flight.count && sending->flight.lost > 0; i++) {
+    struct lwipy_sent *sent = lwipy_sent(&sending->flight, i);
+    if (sent->flags & LWIPY_LOST) {
+      lwipy_flight_set(&sending->flight, sent, 0);
+    }
   }
-  while (*link != NULL && TCP_SEQ_LT(seq_of(*link), recovery->point)) {
-    struct tcp_seg *seg = *link;
-    if (seg->flags & SACKED) {
-      below++;
-    } else if (!(seg->flags & RESENT) && (first || board->marked - below >= DUP_THRESHOLD) && seg->p->ref == 1) {
-      send_again(pcb, link);
-      first = 0;
-      sent = 1;
+}
+
+/* `flight`: what was in the network before the acknowledgement that told of the loss. */
+static void
+begin(struct lwipy_sending *sending, u32_t flight)
+{
+  sending->prr_start = LWIP_MAX(flight, sending->flight.pipe + sending->pcb->mss);
+  reduce(sending);
+  sending->phase = LWIPY_RECOVERING;
+  sending->point = sending->pcb->snd_nxt;
+  sending->prr_delivered = sending->prr_out = 0;
+}
+
+static void
+end(struct lwipy_sending *sending)
+{
+  if (sending->phase == LWIPY_RECOVERING) {
+    lwipy_rack_recovered(sending);
+    if (!sending->controller->alone) {
+      sending->cwnd = sending->ssthresh;
+    }
+  }
+  sending->phase = LWIPY_OPEN;
+  sending->suspect = 0;
+}
+
+/* RFC 9937. `good`: the hole at the front has moved and nothing more was lost. */
+static void
+reduce_in_proportion(struct lwipy_sending *sending, const struct lwipy_ack *ack, int good)
+{
+  u32_t pipe = lwipy_sending_pipe(sending), mss = sending->pcb->mss, may;
+  sending->prr_delivered += ack->delivered;
+  if (pipe > sending->ssthresh) {
+    u64_t share = ((u64_t)sending->prr_delivered * sending->ssthresh + sending->prr_start - 1) / sending->prr_start;
+    may = share > sending->prr_out ? (u32_t)(share - sending->prr_out) : 0;
+  } else {
+    may = sending->prr_delivered > sending->prr_out ? sending->prr_delivered - sending->prr_out : 0;
+    may = LWIP_MAX(may, ack->delivered) + (good ? mss : 0);
+    may = LWIP_MIN(may, sending->ssthresh - pipe);
+  }
+  if (sending->prr_out == 0) {
+    may = LWIP_MAX(may, mss);
+  }
+  sending->cwnd = pipe + may;
+}
+
+/* RFC 8985 7.4.2. */
+static void
+judge_probe(struct lwipy_sending *sending, const struct lwipy_arrival *arrival, int dsack)
+{
+  if (!sending->probing || TCP_SEQ_LT(sending->una, sending->probe_end)) {
+    return;
+  }
+  if (!sending->probe_again) {
+    sending->probing = 0;
+  } else if (dsack || (sending->una == sending->probe_end && arrival->duplicate && arrival->blocks == 0)) {
+    lwipy_probe_judged(sending, 1);
+  } else if (TCP_SEQ_GT(sending->una, sending->probe_end)) {
+    lwipy_probe_judged(sending, 0);
+    if (sending->phase == LWIPY_OPEN) {
+      begin(sending, 0);                     /* the probe has repaired a loss */
+      sending->cwnd = sending->ssthresh;
+      end(sending);
+    }
+  }
+}
+
+static void
+note_dsack(struct lwipy_sending *sending)
+{
+  lwipy_rack_dsack(sending);
+  if (sending->undo_cwnd != 0 && sending->undo_again > 0 && --sending->undo_again == 0) {
+    undo(sending);
+  }
+}
+
+/* The first segment is lost, says a peer without SACK: by three duplicates, or by acknowledging only a part. */
+static u32_t
+lose_first(struct lwipy_sending *sending, int progress)
+{
+  struct lwipy_sent *first;
+  if (sending->flight.count == 0 || (sending->pcb->flags & TF_SACK)) {
+    return 0;
+  }
+  first = lwipy_sent(&sending->flight, 0);
+  if (first->flags & LWIPY_LOST) {
+    return 0;
+  }
+  if (sending->phase == LWIPY_OPEN ? sending->dupacks >= DUP_THRESHOLD && TCP_SEQ_GEQ(sending->una, sending->point) : progress) {
+    lwipy_flight_set(&sending->flight, first, LWIPY_LOST);
+    sending->lost_segments++;
+    return lwipy_sent_length(first);
+  }
+  return 0;
+}
+
+static void
+move_window(struct lwipy_sending *sending, struct lwipy_ack *ack, int progress)
+{
+  u32_t most = LWIP_MAX(sending->peak, sending->last_peak);
+  ack->limited = sending->cwnd < sending->ssthresh ? most * 2 >= sending->cwnd
+                                                   : most + 2 * sending->pcb->mss > sending->cwnd;
+  if (sending->controller->alone) {
+    sending->controller->on_ack(sending, ack);
+  } else if (sending->phase == LWIPY_RECOVERING) {
+    reduce_in_proportion(sending, ack, progress && ack->lost == 0);
+  } else if (ack->delivered > 0 && (sending->phase == LWIPY_OPEN || progress)) {
+    sending->controller->on_ack(sending, ack);
+  }
+}
+
+static void
+change_phase(struct lwipy_sending *sending, struct lwipy_ack *ack)
+{
+  if (sending->phase == LWIPY_TIMED_OUT && sending->suspect && ack->original) {
+    undo(sending);
+  }
+  if (sending->phase != LWIPY_OPEN && TCP_SEQ_GEQ(sending->una, sending->point)) {
+    end(sending);
+  }
+  if (sending->phase == LWIPY_OPEN && sending->flight.lost > 0) {
+    begin(sending, ack->flight);
+  }
+}
+
+void
+lwipy_recovery_ack(struct lwipy_sending *sending, const struct lwipy_arrival *arrival)
+{
+  struct tcp_pcb *pcb = sending->pcb;
+  struct lwipy_ack ack = { 0 };
+  int progress = TCP_SEQ_GT(pcb->lastack, sending->una), dsack = is_dsack(arrival);
+  u32_t wait = 0;
+  u8_t i;
+  ack.now = lwipy_now32();
+  ack.flight = sending->flight.pipe;
+  if (progress) {
+    acknowledge(sending, pcb->lastack, &ack);
+    sending->backoff = 0;
+    sending->rto_from = lwipy_latest();
+  }
+  for (i = 0; i < arrival->blocks; i++) {
+    mark(sending, arrival->left[i], arrival->right[i], &ack);
+  }
+  if (!(pcb->flags & TF_SACK)) {
+    count_duplicates(sending, arrival, &ack);
+  }
+  if (ack.rtt != 0) {
+    lwipy_rtt_sample(sending, ack.now, ack.rtt, ack.segments == 1);
+  }
+  if (ack.delivered > 0) {
+    sending->delivered += ack.delivered;
+    sending->delivered_at = ack.now;
+    ack.rate_bytes = ack.rate_bytes != 0 ? sending->delivered - ack.rate_since : 0;
+  }
+  if (dsack) {
+    note_dsack(sending);
+  }
+  judge_probe(sending, arrival, dsack);
+  if (pcb->flags & TF_SACK) {
+    ack.lost = lwipy_rack_detect(sending, ack.now, &wait);
+  } else {
+    ack.lost = lose_first(sending, progress);
+  }
+  change_phase(sending, &ack);
+  move_window(sending, &ack, progress);
+  sending->alarm = wait != 0 ? LWIPY_REORDERING : LWIPY_NO_ALARM;
+  sending->alarm_at = lwipy_latest() + wait;
+}
+
+/* ---- Alarms ----------------------------------------------------------------------------------------------------------- */
+
+static void
+probe(struct lwipy_sending *sending)
+{
+  struct tcp_pcb *pcb = sending->pcb;
+  struct lwipy_flight *flight = &sending->flight;
+  u32_t cwnd = sending->cwnd;
+  sending->probing = 1;
+  sending->probes++;
+  sending->rto_from = lwipy_latest();
+  if (pcb->unsent != NULL && lwip_ntohl(pcb->unsent->tcphdr->seqno) + pcb->unsent->len - pcb->lastack <= pcb->snd_wnd) {
+    sending->probe_again = 0;
+    sending->cwnd = lwipy_sending_pipe(sending) + LWIP_MAX(pcb->mss, pcb->unsent->len);
+  } else {
+    sending->probe_again = 1;
+    lwipy_flight_set(flight, lwipy_sent(flight, flight->count - 1), LWIPY_LOST);
+    sending->cwnd = LWIP_MAX(cwnd, lwipy_sending_pipe(sending) + pcb->mss);
+  }
+  lwipy_sending_output(pcb);
+  sending->probe_end = pcb->snd_nxt;
+  sending->cwnd = cwnd;
+  if (flight->lost > 0) {
+    lwipy_flight_set(flight, lwipy_sent(flight, flight->count - 1), 0);     /* it could not be sent now */
+  }
+}
+
+static void
+time_out(struct lwipy_sending *sending)
+{
+  struct tcp_pcb *pcb = sending->pcb;
+  struct lwipy_flight *flight = &sending->flight;
+  u32_t i, now = lwipy_now32(), patience = sending->rack_rtt + lwipy_rack_window(sending);
+  int reneged = lwipy_sent(flight, 0)->flags & LWIPY_SACKED;
+  for (i = 0; i < flight->count; i++) {
+    struct lwipy_sent *sent = lwipy_sent(flight, i);
+    if ((sent->flags & LWIPY_SACKED) && !reneged) {
       continue;
     }
-    first = first && (seg->flags & SACKED);
-    link = &seg->next;
+    if (i == 0 || reneged || now - sent->sent_at >= patience) {
+      sending->lost_segments += !(sent->flags & LWIPY_LOST);
+      lwipy_flight_set(flight, sent, LWIPY_LOST);
+    }
   }
-  if (sent) {
-    recovery->mark = pcb->snd_nxt;
+  if (sending->phase != LWIPY_TIMED_OUT) {
+    reduce(sending);
+  }
+  sending->suspect = !reneged;
+  sending->controller->on_timeout(sending);
+  sending->phase = LWIPY_TIMED_OUT;
+  sending->point = pcb->snd_nxt;
+  sending->cwnd = lwipy_sending_pipe(sending) + pcb->mss;
+  sending->dupacks = 0;
+  sending->probing = 0;
+  sending->timeouts++;
+  sending->rto_from = lwipy_latest();
+  if (sending->backoff < MOST_BACKOFF && ((int64_t)sending->rto << sending->backoff) < LONGEST_RTO / 2) {
+    sending->backoff++;
+  }
+  pcb->rtime = 0;
+  if (pcb->nrtx < 0xff) {
+    pcb->nrtx++;                   /* lwIP gives the connection up after TCP_MAXRTX */
   }
 }
 
 void
-lwipy_recover(struct lwipy_recovery *recovery, struct tcp_pcb *pcb)
+lwipy_recovery_alarm(struct lwipy_sending *sending, enum lwipy_alarm alarm)
 {
-  struct board board;
-  if (pcb->flags & TF_RTO) {
-    if (recovery->active) {
-      recovery->active = 0;
-      forget_resent(pcb->unacked);
-      forget_resent(pcb->unsent);
-    }
+  struct lwipy_ack ack = { 0 };
+  u32_t wait = 0;
+  if (sending->flight.count == 0) {
     return;
   }
-  if (pcb->unacked == NULL || (recovery->active && TCP_SEQ_GEQ(pcb->lastack, recovery->point))) {
-    recovery->active = 0;
-    return;
-  }
-  board = read_board(pcb);
-  if (!recovery->active) {
-    if (!(pcb->flags & TF_INFR)) {
-      if (board.marked < DUP_THRESHOLD || (pcb->unacked->flags & SACKED)) {
-        return;
+  switch (alarm) {
+    case LWIPY_REORDERING:
+      ack.now = lwipy_now32();
+      ack.lost = lwipy_rack_detect(sending, ack.now, &wait);
+      change_phase(sending, &ack);
+      move_window(sending, &ack, 0);
+      if (wait != 0) {
+        sending->alarm = LWIPY_REORDERING;
+        sending->alarm_at = lwipy_latest() + wait;
       }
-      tcp_rexmit_fast(pcb);
-    }
-    begin(recovery, pcb);
-  }
-  fill_holes(recovery, pcb, &board);
-  tcp_set_flags(pcb, TF_INFR);
-  pcb->cwnd = pcb->ssthresh + board.bytes;
-  tcp_output(pcb);
-}
-
-/* The hook is called before lwIP has seen the segment, so the work waits until it is through. */
-static lwipy_handle recovering;
-
-void
-lwipy_tcp_recover_later(const struct tcp_pcb *pcb)
-{
-  const struct lwipy_tcp *tcp = pcb->callback_arg;
-  recovering = tcp != NULL ? tcp->end.handle : 0;
-}
-
-void
-lwipy_tcp_recover(void)
-{
-  if (recovering != 0) {
-    struct lwipy_tcp *tcp = lwipy_end_find(recovering, LWIPY_KIND_TCP);
-    recovering = 0;
-    if (tcp != NULL && tcp->pcb != NULL && tcp->connected) {
-      lwipy_tcp_use_window(tcp);
-      lwipy_recover(&tcp->recovery, tcp->pcb);
-    }
+      break;
+    case LWIPY_PROBE:
+      probe(sending);
+      break;
+    case LWIPY_RTO:
+      if (sending->pcb->persist_backoff > 0) {
+        sending->rto_from = lwipy_latest();     /* the peer's window is shut: lwIP asks for it */
+      } else {
+        time_out(sending);
+      }
+      break;
+    default:
+      break;
   }
 }

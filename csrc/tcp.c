@@ -23,7 +23,6 @@
 
 #include <string.h>
 
-#define INITIAL_WINDOW 10          /* segments, RFC 6928 */
 #define SHED_EACH      16          /* connections in TIME_WAIT that go for a new one without memory */
 
 void
@@ -140,7 +139,9 @@ lwipy_tcp_start(struct lwipy_tcp *tcp)
     /* lwIP makes segments of half the greatest window seen, or of the full size when that is zero, and asserts that
        this never gets less: a peer that begins with a closed window must not start at the full size. */
     tcp->pcb->snd_wnd_max = LWIP_MAX(tcp->pcb->snd_wnd_max, 2 * LEAST_MSS);
-    tcp->pcb->cwnd = LWIP_MAX(tcp->pcb->cwnd, (tcpwnd_size_t)tcp->pcb->mss * INITIAL_WINDOW);
+    if (lwipy_sending_start(tcp->pcb, tcp->congestion) != NULL && tcp->most_rate != 0) {
+      lwipy_sending_pace(lwipy_sending_of(tcp->pcb), tcp->most_rate);
+    }
     lwipy_limit_in_flight(tcp->pcb, ip_route(&tcp->pcb->local_ip, &tcp->pcb->remote_ip));
   }
 }
@@ -153,6 +154,7 @@ on_connected(void *arg, struct tcp_pcb *pcb, err_t err)
   tcp->connecting = 0;
   tcp->connected = 1;
   lwipy_tcp_remember(tcp);
+  lwipy_sending_shaken(pcb);
   pcb->mss = LWIP_MAX(pcb->mss, LEAST_MSS);
   lwipy_signal(&tcp->end, LWIPY_CONNECTED | LWIPY_WRITABLE);
   return ERR_OK;
@@ -253,6 +255,7 @@ lwipy_tcp_new(int family)
   struct lwipy_tcp *tcp = lwipy_end_new(LWIPY_KIND_TCP, sizeof(*tcp));
   if (tcp != NULL) {
     tcp->rcvbuf = tcp->sndbuf = LWIPY_BUF_DEFAULT;
+    tcp->congestion = LWIPY_CC_DEFAULT;
     tcp->keep_idle = TCP_KEEPIDLE_DEFAULT;
     tcp->keep_intvl = TCP_KEEPINTVL_DEFAULT;
     tcp->keep_cnt = TCP_KEEPCNT_DEFAULT;

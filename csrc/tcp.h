@@ -16,9 +16,6 @@ u32_t lwipy_tcp_window(const struct tcp_pcb *pcb);   /* the receive buffer of th
 int lwipy_tcp_backlog_full(const void *listener);    /* `listener` is a listening pcb's callback argument */
 int lwipy_tcp_backlog_over(const void *listener);    /* by more than a handshake or two */
 
-void lwipy_tcp_recover_later(const struct tcp_pcb *pcb);
-void lwipy_tcp_recover(void);                        /* behind every frame: what the hook put off */
-
 /* A batch of frames is acknowledged once for every ACKS_EACH data segments of a connection and once at its end. */
 void lwipy_tcp_batch_begin(void);
 void lwipy_tcp_batch_end(void);

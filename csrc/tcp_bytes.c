@@ -69,7 +69,7 @@ core_tcp_send(lwipy_handle handle, const void *data, size_t length)
     done += part;
   }
   if (done > 0) {
-    tcp_output(tcp->pcb);
+    lwipy_sending_output(tcp->pcb);
   }
   if (done < length) {
     tcp->end.armed |= LWIPY_WRITABLE;
@@ -158,6 +158,7 @@ core_tcp_shutdown(lwipy_handle handle, int read, int write)
     }
     lwipy_timers_stir();
     lwipy_tcp_use_window(tcp);
+    lwipy_tcp_start(tcp);
     return tcp_shutdown(tcp->pcb, 0, 1);
   }
   return 0;
@@ -179,6 +180,7 @@ core_tcp_linger(lwipy_handle handle)
     tcp->write_shut = 1;
     lwipy_timers_stir();
     lwipy_tcp_use_window(tcp);
+    lwipy_tcp_start(tcp);
     return tcp_shutdown(tcp->pcb, 0, 1);
   }
   if (tcp->pcb->unsent == NULL && tcp->pcb->unacked == NULL) {

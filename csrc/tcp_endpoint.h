@@ -1,11 +1,11 @@
 /*
- * What the files of a TCP endpoint share: tcp.c (life), tcp_listen.c, tcp_bytes.c, tcp_options.c, ack.c, recovery.c.
+ * What the files of a TCP endpoint share: tcp.c (life), tcp_listen.c, tcp_bytes.c, tcp_options.c, ack.c, autotune.c.
  */
 #ifndef LWIPY_TCP_ENDPOINT_H
 #define LWIPY_TCP_ENDPOINT_H
 
 #include "demux.h"
-#include "recovery.h"
+#include "sending.h"
 #include "tcp.h"
 
 #include "lwip/priv/tcp_priv.h"
@@ -17,8 +17,9 @@ struct lwipy_tcp {
   struct lwipy_end end;
   struct tcp_pcb *pcb;
   u32_t rcvbuf, sndbuf;
+  u32_t most_rate;                 /* SO_MAX_PACING_RATE: bytes a second, 0 for any */
   u8_t connecting, connected, got_fin, read_shut, write_shut, lingering;
-  u8_t nodelay, started;
+  u8_t nodelay, started, quickack, congestion;
   u32_t keep_idle, keep_intvl, keep_cnt;   /* milliseconds, milliseconds, probes */
   s16_t error;                     /* not yet told */
   struct ip_pcb shadow;            /* its addresses and options, for when the pcb is gone */
@@ -27,7 +28,6 @@ struct lwipy_tcp {
   ip_addr_t bound;                 /* what a pcb starts with: the family, and where bind() put it */
   u16_t bound_port;
   struct lwipy_rxqueue queue;
-  struct lwipy_recovery recovery;
   /* a listener's: connections not yet accepted */
   u32_t backlog, waiting;
   struct lwipy_tcp *first, **last;

@@ -5,7 +5,7 @@
  *      accept queue drops the SYN, so that the peer tries again, as with any listener; too many half-open
  *      connections have it answered by a cookie; a SYN for a connection in
  *      TIME_WAIT ends that state (RFC 1122 4.2.2.13), and its frame is fed once more; TCP_WND becomes the window of the
- *      socket at hand; what the peer says it has is noted for recovery.c.
+ *      socket at hand; what the peer says it has is noted for sending.c.
  * Out: lwIP 2.2.1 leaves FIN and PSH on the head when it splits an unsent segment, and the peer would see the end too
  *      early; they are cleared here, the tail has its own.
  */
@@ -13,7 +13,7 @@
 #include "demux.h"
 #include "half_open.h"
 #include "netif.h"
-#include "recovery.h"
+#include "sending.h"
 #include "tcp.h"
 
 #include "lwip/priv/tcp_priv.h"
@@ -228,29 +228,39 @@ lwipy_tcp_in(struct tcp_pcb *pcb, struct tcp_hdr *header, u16_t opt_length, u16_
           pcb->state == LISTEN ? echo_in(pcb, header) : segment_in(pcb, header, p->tot_len, tcplen);
   }
   if (err == ERR_OK) {
-    if (pcb->state >= ESTABLISHED) {
-      lwipy_limit_in_flight(pcb, ip_current_input_netif());
-    }
     if (pcb->state == ESTABLISHED && p->tot_len > 0) {
       lwipy_tcp_batch_segment(pcb);
     }
-    if (pcb->state >= ESTABLISHED && opt2 == NULL && lwipy_scoreboard(pcb, header, opt1_length)) {
-      lwipy_tcp_recover_later(pcb);
+    if (pcb->state >= ESTABLISHED && pcb->state != TIME_WAIT && !(flags & (TCP_RST | TCP_SYN))) {
+      lwipy_sending_in(pcb, header, opt2 == NULL ? opt1_length : 0, p->tot_len);
+      lwipy_dsack_in(pcb, header->seqno, p->tot_len);
     }
   }
   return err;
 }
 
+/* A segment of lwIP's queue goes out, for the first time or again. */
+static void
+segment_out(struct tcp_pcb *pcb, struct tcp_hdr *header, u32_t length)
+{
+  if (pcb->rto > LONGEST_RTO) {
+    pcb->rto = LONGEST_RTO;
+  }
+  if ((TCPH_FLAGS(header) & TCP_FIN) && pcb->unsent->next != NULL) {
+    TCPH_UNSET_FLAG(header, TCP_FIN | TCP_PSH);
+  }
+  if (TCPH_FLAGS(header) & TCP_SYN) {
+    lwipy_sending_syn(pcb);
+  } else {
+    lwipy_sending_out(pcb, header, length + ((TCPH_FLAGS(header) & TCP_FIN) != 0));
+  }
+}
+
 u32_t *
 lwipy_tcp_out(struct pbuf *p, struct tcp_hdr *header, const struct tcp_pcb *pcb, u32_t *options)
 {
-  LWIP_UNUSED_ARG(p);
-  if (pcb != NULL && pcb->rto > LONGEST_RTO) {
-    ((struct tcp_pcb *)(uintptr_t)pcb)->rto = LONGEST_RTO;
-  }
-  if ((TCPH_FLAGS(header) & TCP_FIN) && pcb != NULL && pcb->unsent != NULL && pcb->unsent->tcphdr == header &&
-      pcb->unsent->next != NULL) {
-    TCPH_UNSET_FLAG(header, TCP_FIN | TCP_PSH);
+  if (pcb != NULL && pcb->unsent != NULL && pcb->unsent->tcphdr == header) {
+    segment_out((struct tcp_pcb *)(uintptr_t)pcb, header, (u32_t)p->tot_len - TCPH_HDRLEN_BYTES(header));
   }
   return options;
 }

@@ -32,6 +32,9 @@ on_accept(void *arg, struct tcp_pcb *pcb, err_t err)
   tcp->rcvbuf = (pcb->flags & TF_WND_SCALE) ? pcb->rcv_wnd : LWIP_MAX(listener->rcvbuf, pcb->rcv_wnd);
   tcp->sndbuf = listener->sndbuf;
   tcp->nodelay = listener->nodelay;
+  tcp->quickack = listener->quickack;
+  tcp->congestion = listener->congestion;
+  tcp->most_rate = listener->most_rate;
   tcp->keep_idle = listener->keep_idle;
   tcp->keep_intvl = listener->keep_intvl;
   tcp->keep_cnt = listener->keep_cnt;
@@ -41,6 +44,7 @@ on_accept(void *arg, struct tcp_pcb *pcb, err_t err)
   pcb->snd_buf = tcp->sndbuf;
   pcb->ssthresh = tcp->sndbuf;
   lwipy_tcp_attach(tcp, pcb);
+  lwipy_sending_shaken(pcb);
   pcb->mss = LWIP_MAX(pcb->mss, LEAST_MSS);
   lwipy_tcp_remember(tcp);
   tcp->parent = listener;

@@ -3,6 +3,7 @@
  */
 #include "tcp_endpoint.h"
 
+#include <errno.h>
 #include <string.h>
 
 int
@@ -61,6 +62,27 @@ queued_bytes(const struct tcp_seg *seg)
   return bytes;
 }
 
+static void
+tell_sending(const struct lwipy_sending *sending, lwipy_tcp_info *out)
+{
+  out->cwnd = sending->cwnd;
+  out->ssthresh = sending->ssthresh;
+  out->phase = sending->phase;
+  out->reordering = sending->reordering;
+  out->rto = (u32_t)LWIP_MIN((u64_t)sending->rto << sending->backoff, UINT32_MAX);
+  out->rtt = lwipy_rtt(sending);
+  out->rttvar = sending->rttvar4 / 4;
+  out->min_rtt = sending->min_rtt == UINT32_MAX ? 0 : sending->min_rtt;
+  out->in_flight = lwipy_sending_pipe(sending);
+  out->pacing_rate = sending->pacing_rate;
+  out->resent = sending->resent_segments;
+  out->lost = sending->lost_segments;
+  out->timeouts = sending->timeouts;
+  out->probes = sending->probes;
+  out->needless = sending->needless;
+  out->undone = sending->undone;
+}
+
 int
 core_tcp_get_info(lwipy_handle handle, lwipy_tcp_info *out)
 {
@@ -71,6 +93,9 @@ core_tcp_get_info(lwipy_handle handle, lwipy_tcp_info *out)
   }
   memset(out, 0, sizeof(*out));
   out->queued = tcp->queue.bytes;
+  strcpy(out->congestion, lwipy_congestion_name(tcp->congestion));
+  out->sndbuf = tcp->sndbuf;
+  out->rcvbuf = tcp->rcvbuf;
   if ((pcb = tcp->pcb) == NULL) {
     return 0;
   }
@@ -89,6 +114,9 @@ core_tcp_get_info(lwipy_handle handle, lwipy_tcp_info *out)
   out->rto = (u32_t)(pcb->rto * TCP_SLOW_INTERVAL * 1000);
   out->rtt = pcb->sa < 0 ? 0 : (u32_t)((pcb->sa >> 3) * TCP_SLOW_INTERVAL * 1000);
   out->retransmits = pcb->nrtx;
+  if (lwipy_sending_of(pcb) != NULL) {
+    tell_sending(lwipy_sending_of(pcb), out);
+  }
   return 0;
 }
 
@@ -139,6 +167,21 @@ lwipy_tcp_set_option(struct lwipy_end *end, int option, int value)
     case LWIPY_OPT_NODELAY:
       tcp->nodelay = (u8_t)(value != 0);
       break;
+    case LWIPY_OPT_QUICKACK:
+      tcp->quickack = (u8_t)(value != 0);
+      if (value && tcp->connected && pcb != NULL && (pcb->flags & TF_ACK_DELAY)) {
+        lwipy_timers_stir();
+        lwipy_tcp_use_window(tcp);
+        tcp_ack_now(pcb);
+        lwipy_sending_output(pcb);
+      }
+      return 0;
+    case LWIPY_OPT_MAX_PACING:
+      tcp->most_rate = (u32_t)value;
+      if (pcb != NULL && pcb->state != LISTEN && lwipy_sending_of(pcb) != NULL) {
+        lwipy_sending_pace(lwipy_sending_of(pcb), tcp->most_rate);
+      }
+      return 0;
     case LWIPY_OPT_KEEPIDLE:
       tcp->keep_idle = (u32_t)value * 1000;
       break;
@@ -156,7 +199,7 @@ lwipy_tcp_set_option(struct lwipy_end *end, int option, int value)
     lwipy_tcp_use_window(tcp);
     lwipy_tcp_apply_options(tcp, pcb);
     if (tcp->nodelay && tcp->connected) {
-      tcp_output(pcb);
+      lwipy_sending_output(pcb);
     }
   }
   return 0;
@@ -170,11 +213,54 @@ lwipy_tcp_get_option(struct lwipy_end *end, int option)
     case LWIPY_OPT_RCVBUF:    return (int)tcp->rcvbuf;
     case LWIPY_OPT_SNDBUF:    return (int)tcp->sndbuf;
     case LWIPY_OPT_NODELAY:   return tcp->nodelay;
+    case LWIPY_OPT_QUICKACK:  return tcp->quickack;
+    case LWIPY_OPT_MAX_PACING: return (int)tcp->most_rate;
     case LWIPY_OPT_KEEPIDLE:  return (int)(tcp->keep_idle / 1000);
     case LWIPY_OPT_KEEPINTVL: return (int)(tcp->keep_intvl / 1000);
     case LWIPY_OPT_KEEPCNT:   return (int)tcp->keep_cnt;
     default:                  return LWIPY_ENOTSUP;
   }
+}
+
+/* ---- Congestion control ---------------------------------------------------------------------------------------------- */
+
+int
+core_tcp_set_congestion(lwipy_handle handle, const char *name, size_t length)
+{
+  struct lwipy_tcp *tcp = lwipy_end_find(handle, LWIPY_KIND_TCP);
+  struct lwipy_sending *sending;
+  int number = lwipy_congestion_find(name, length);
+  if (tcp == NULL) {
+    return LWIPY_EHANDLE;
+  }
+  if (number < 0) {
+    return LWIPY_ESYSTEM - ENOENT;
+  }
+  sending = tcp->pcb != NULL && tcp->pcb->state != LISTEN ? lwipy_sending_of(tcp->pcb) : NULL;
+  if (sending != NULL) {
+    if (number == LWIPY_CC_LWIP) {
+      return LWIPY_EISCONN;          /* what is in flight cannot be handed back to lwIP */
+    }
+    if (sending->controller != lwipy_congestion_at(number) &&
+        lwipy_congestion_use(sending, lwipy_congestion_at(number)) != 0) {
+      return LWIPY_EMEM;
+    }
+  } else if (tcp->congestion == LWIPY_CC_LWIP && tcp->started && number != LWIPY_CC_LWIP) {
+    return LWIPY_EISCONN;
+  }
+  tcp->congestion = (u8_t)number;
+  return 0;
+}
+
+int
+core_tcp_get_congestion(lwipy_handle handle, char *name)
+{
+  const struct lwipy_tcp *tcp = lwipy_end_find(handle, LWIPY_KIND_TCP);
+  if (tcp == NULL) {
+    return LWIPY_EHANDLE;
+  }
+  strcpy(name, lwipy_congestion_name(tcp->congestion));
+  return 0;
 }
 
 /* lwIP's pcb itself, for the options that all protocols share (TTL, TOS, interface, reuse). */

@@ -1,7 +1,17 @@
 """lwipy: the real lwIP C stack in Python. Frames in one side, ordinary sockets out the other."""
 
 from lwipy.blocking.patching import patched
-from lwipy.endpoints import Datagram, Event, Option, RawEndpoint, TcpEndpoint, TcpInfo, TcpState, UdpEndpoint
+from lwipy.endpoints import (
+    Datagram,
+    Event,
+    Option,
+    RawEndpoint,
+    RecoveryPhase,
+    TcpEndpoint,
+    TcpInfo,
+    TcpState,
+    UdpEndpoint,
+)  # fmt: skip
 from lwipy.errors import StackClosedError, StackError
 from lwipy.group import GroupInterface, StackGroup, Steering
 from lwipy.interface import Counters, Interface, wire
@@ -12,6 +22,6 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Capture", "Counters", "Datagram", "Event", "GroupInterface", "Impairment", "Interface", "Option", "Pacing",
-    "RawEndpoint", "Stack", "StackClosedError", "StackError", "StackGroup", "Statistics", "Steering", "TcpEndpoint",
-    "TcpInfo", "TcpState", "UdpEndpoint", "patched", "wire",
+    "RawEndpoint", "RecoveryPhase", "Stack", "StackClosedError", "StackError", "StackGroup", "Statistics", "Steering",
+    "TcpEndpoint", "TcpInfo", "TcpState", "UdpEndpoint", "patched", "wire",
 ]  # fmt: skip

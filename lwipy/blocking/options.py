@@ -26,6 +26,7 @@ PLAIN: Final[dict[tuple[int, int], Option]] = {
     (socket.SOL_SOCKET, socket.SO_RCVBUF): Option.RCVBUF,
     (socket.SOL_SOCKET, socket.SO_SNDBUF): Option.SNDBUF,
     (socket.IPPROTO_TCP, socket.TCP_NODELAY): Option.NODELAY,
+    (socket.SOL_SOCKET, getattr(socket, "SO_MAX_PACING_RATE", 47)): Option.MAX_PACING_RATE,
     (socket.IPPROTO_IP, socket.IP_TTL): Option.TTL,
     (socket.IPPROTO_IP, socket.IP_TOS): Option.TOS,
     (socket.IPPROTO_IP, socket.IP_MULTICAST_TTL): Option.MCAST_TTL,
@@ -36,7 +37,7 @@ PLAIN: Final[dict[tuple[int, int], Option]] = {
 }
 for _name, _option in (
     ("TCP_KEEPIDLE", Option.KEEPIDLE), ("TCP_KEEPALIVE", Option.KEEPIDLE),
-    ("TCP_KEEPINTVL", Option.KEEPINTVL), ("TCP_KEEPCNT", Option.KEEPCNT),
+    ("TCP_KEEPINTVL", Option.KEEPINTVL), ("TCP_KEEPCNT", Option.KEEPCNT), ("TCP_QUICKACK", Option.QUICKACK),
 ):  # fmt: skip
     if hasattr(socket, _name):
         PLAIN[(socket.IPPROTO_TCP, getattr(socket, _name))] = _option
@@ -56,12 +57,20 @@ _OUTGOING: Final = {
 
 _BINDTODEVICE: Final = getattr(socket, "SO_BINDTODEVICE", 25)
 #: Options that are on or off, those that -1 resets, and the least and greatest value of others.
-_SWITCHES: Final = {Option.NODELAY, Option.KEEPALIVE, Option.REUSEADDR, Option.BROADCAST, Option.MCAST_LOOP}
-_DEFAULTS: Final = {Option.TTL: 64, Option.MCAST_TTL: 1, Option.TOS: 0}
+_SWITCHES: Final = {
+    Option.NODELAY,
+    Option.QUICKACK,
+    Option.KEEPALIVE,
+    Option.REUSEADDR,
+    Option.BROADCAST,
+    Option.MCAST_LOOP,
+}
+_DEFAULTS: Final = {Option.TTL: 64, Option.MCAST_TTL: 1, Option.TOS: 0, Option.MAX_PACING_RATE: 0}
 _RANGES: Final = {
     Option.TTL: (1, 255), Option.MCAST_TTL: (0, 255), Option.TOS: (0, 255),
     Option.KEEPIDLE: (1, 32767), Option.KEEPINTVL: (1, 32767), Option.KEEPCNT: (1, 127),
 }  # fmt: skip
+_CONGESTION: Final = (socket.IPPROTO_TCP, getattr(socket, "TCP_CONGESTION", 13))
 _LINGER: Final = struct.Struct("ii")
 _JOIN: Final = {(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP), (socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP)}
 _LEAVE: Final = {(socket.IPPROTO_IP, socket.IP_DROP_MEMBERSHIP), (socket.IPPROTO_IPV6, socket.IPV6_LEAVE_GROUP)}
@@ -84,6 +93,10 @@ def set_option(sock: Socket, level: int, name: int, value: int | bytes | None, l
             raise OSError(errno.EINVAL, "SO_LINGER takes struct.pack('ii', onoff, seconds)")
         on, seconds = _LINGER.unpack(value)
         sock._linger = seconds if on else None
+    elif key == _CONGESTION and isinstance(sock._endpoint, TcpEndpoint):
+        if isinstance(value, int):
+            raise OSError(errno.EINVAL, "TCP_CONGESTION takes a name, such as b'cubic'")
+        sock._endpoint.congestion = value.partition(b"\0")[0].decode("latin-1")
     elif key == (socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
         sock._set_v6only(bool(value) if isinstance(value, int) else any(value))
     elif key == (socket.SOL_SOCKET, _BINDTODEVICE) and not isinstance(value, int):
@@ -187,6 +200,9 @@ def get_option(sock: Socket, level: int, name: int, length: int) -> int | bytes:
         value = sock.proto
     elif key == (socket.SOL_SOCKET, getattr(socket, "SO_ACCEPTCONN", -3)):
         value = int(sock._listening)
+    elif key == _CONGESTION and isinstance(sock._endpoint, TcpEndpoint):
+        called = sock._endpoint.congestion.encode().ljust(16, b"\0")
+        return called[:length] if length else int.from_bytes(called[:4], sys.byteorder, signed=True)
     elif key == (socket.SOL_SOCKET, socket.SO_LINGER):
         return _LINGER.pack(sock._linger is not None, sock._linger or 0)
     elif key == (socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):

@@ -2,10 +2,10 @@
 
 from lwipy.endpoints.base import Endpoint, Event, Option
 from lwipy.endpoints.resolver import Lookup
-from lwipy.endpoints.tcp import TcpEndpoint, TcpInfo, TcpState
+from lwipy.endpoints.tcp import RecoveryPhase, TcpEndpoint, TcpInfo, TcpState
 from lwipy.endpoints.udp import Datagram, RawEndpoint, UdpEndpoint
 
 __all__ = [
-    "Datagram", "Endpoint", "Event", "Lookup", "Option", "RawEndpoint", "TcpEndpoint", "TcpInfo", "TcpState",
-    "UdpEndpoint",
+    "Datagram", "Endpoint", "Event", "Lookup", "Option", "RawEndpoint", "RecoveryPhase", "TcpEndpoint", "TcpInfo",
+    "TcpState", "UdpEndpoint",
 ]  # fmt: skip

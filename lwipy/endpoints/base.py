@@ -60,6 +60,8 @@ class Option(enum.IntEnum):
     MCAST_TTL = lib.LWIPY_OPT_MCAST_TTL
     MCAST_LOOP = lib.LWIPY_OPT_MCAST_LOOP
     MCAST_NETIF = lib.LWIPY_OPT_MCAST_NETIF
+    QUICKACK = lib.LWIPY_OPT_QUICKACK
+    MAX_PACING_RATE = lib.LWIPY_OPT_MAX_PACING
 
 
 #: The least and the greatest value of options that C keeps in fewer bits; keepalive's are the kernel's.

@@ -32,8 +32,21 @@ class TcpState(enum.IntEnum):
     TIME_WAIT = 10
 
 
+class RecoveryPhase(enum.IntEnum):
+    """Where loss recovery stands: nothing is amiss, holes are being filled (RFC 9937), or the timeout has fired."""
+
+    OPEN = 0
+    RECOVERING = 1
+    TIMED_OUT = 2
+
+
 class TcpInfo(NamedTuple):
-    """What the kernel's TCP_INFO tells: sizes in bytes, times in seconds."""
+    """What the kernel's TCP_INFO tells: sizes in bytes, times in seconds (to the microsecond), rates in bytes a second.
+
+    `in_flight` is what is in the network: sent, and neither acknowledged, SACKed nor taken for lost.
+    `retransmits` counts for the segment at the head, `retransmitted_segments` and `lost_segments` for the connection.
+    `undone_reductions`: how often the window was restored because a loss or a timeout was none.
+    """
 
     state: TcpState
     mss: int
@@ -47,6 +60,22 @@ class TcpInfo(NamedTuple):
     round_trip_time: float
     retransmits: int
     queued: int
+    #: Of the sending side; what follows is zero before the first byte was sent.
+    congestion: str = ""
+    phase: RecoveryPhase = RecoveryPhase.OPEN
+    reordering: bool = False
+    round_trip_variation: float = 0.0
+    least_round_trip_time: float = 0.0
+    in_flight: int = 0
+    pacing_rate: int = 0
+    retransmitted_segments: int = 0
+    lost_segments: int = 0
+    timeouts: int = 0
+    tail_probes: int = 0
+    needless_probes: int = 0
+    undone_reductions: int = 0
+    send_buffer: int = 0
+    receive_buffer: int = 0
 
 
 class TcpEndpoint(Endpoint):
@@ -132,10 +161,32 @@ class TcpEndpoint(Endpoint):
             self._stack._after()
 
     @property
+    def congestion(self) -> str:
+        """Who controls congestion: "cubic" (RFC 9438), "reno", "bbr", or "lwip" for lwIP alone, without SACK recovery.
+
+        A listener's connections inherit it. OSError: ENOENT for another name; EISCONN to or from "lwip" when
+        something has been sent.
+        """
+        out = ffi.new("char[16]")
+        self._check(lib.lwipy_tcp_get_congestion(self._stack._core, self._handle, out))
+        return str(ffi.string(out).decode())
+
+    @congestion.setter
+    def congestion(self, name: str) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"the name of a congestion control must be a str, not {name!r}")
+        packed = name.encode()
+        result = lib.lwipy_tcp_set_congestion(self._stack._core, self._handle, packed, len(packed))
+        self._check(result, f"no congestion control {name!r} here")
+
+    @property
     def info(self) -> TcpInfo:
         out = ffi.new("lwipy_tcp_info *")
         self._check(lib.lwipy_tcp_get_info(self._stack._core, self._handle, out))
         return TcpInfo(
             TcpState(out.state), out.mss, out.cwnd, out.ssthresh, out.snd_wnd, out.rcv_wnd, out.unsent, out.unacked,
-            out.rto / 1e6, out.rtt / 1e6, out.retransmits, out.queued,
+            out.rto / 1e6, out.rtt / 1e6, out.retransmits, out.queued, ffi.string(out.congestion).decode(),
+            RecoveryPhase(out.phase), bool(out.reordering), out.rttvar / 1e6, out.min_rtt / 1e6, out.in_flight,
+            out.pacing_rate, out.resent, out.lost, out.timeouts, out.probes, out.needless, out.undone, out.sndbuf,
+            out.rcvbuf,
         )  # fmt: skip

@@ -1,0 +1,472 @@
+/*
+ * The sending side of a connection: state that lives as long as its pcb, and the gate that lwIP sends through.
+ *
+ * Theory of operation. lwIP sends what lies within the smaller of two windows from `lastack` on: the peer's, and cwnd.
+ * Here cwnd is not a congestion window but a gate: the end of what may be sent now, set anew whenever that changes.
+ * The real window is `sending->cwnd`, and is held against what is in the network (flight.c), so that holes and
+ * segments that the peer has already do not count.
+ *
+ * A segment that comes in passes the hook first (lwipy_sending_in): the gate is shut, and TF_INFR set, which keeps lwIP
+ * from its own fast retransmit. When lwIP is through with it (lwipy_sending_through), recovery.c works out what the
+ * acknowledgement means, and lwipy_sending_output() sends again what is lost (it moves segments from lwIP's list of
+ * unacked ones to that of unsent ones, as lwIP does itself), opens the gate and calls tcp_output(). What goes out passes
+ * the other hook (lwipy_sending_out), which keeps the records; so nothing is missed that lwIP sends for its own reasons.
+ *
+ * The state hangs on the pcb (extension argument 1), not on the endpoint: a connection that the application has closed
+ * recovers like any other. Without memory for it, or when "lwip" was chosen, lwIP goes on alone.
+ *
+ * Invariants:
+ * 1. Between two events cwnd (the gate) - (snd_nxt - lastack) is what may be sent; during input it is one segment at
+ *    most, which is less than any window.
+ * 2. TF_INFR is set while loss is repaired, and only then; TF_RTO never is.
+ * 3. While something is in flight there is an alarm, and lwIP's own timer is set later than it: that remains as what
+ *    happens when the alarm had no memory. With nothing in flight there is none.
+ * 4. `current` is the connection whose segment lwIP works on, or NULL; the pcb's end clears it.
+ */
+#include "sending.h"
+#include "netif.h"
+#include "tcp_endpoint.h"
+
+#include "lwip/mem.h"
+
+#define EXT_ARG         1
+#define INITIAL_WINDOW  10         /* segments, RFC 6928 */
+#define LWIP_LATER      40         /* ticks of lwIP's slow timer */
+#define LWIP_LATEST     (120000 / TCP_SLOW_INTERVAL)
+#define LEAST_QUANTUM   1000       /* microseconds of the pace that may go at once */
+
+static struct lwipy_sending *current;
+static struct lwipy_arrival arrival;
+
+/* ---- Life ----------------------------------------------------------------------------------------------------------- */
+
+struct lwipy_sending *
+lwipy_sending_of(const struct tcp_pcb *pcb)
+{
+  return pcb->ext_args[EXT_ARG].data;
+}
+
+static void
+destroyed(u8_t id, void *data)
+{
+  struct lwipy_sending *sending = data;
+  LWIP_UNUSED_ARG(id);
+  if (sending == NULL) {
+    return;
+  }
+  if (current == sending) {
+    current = NULL;
+  }
+  if (sending->controller->close != NULL) {
+    sending->controller->close(sending);
+  }
+  lwipy_deadline_set(&sending->deadline, LWIPY_NEVER);
+  lwipy_flight_clear(&sending->flight);
+  mem_free(sending);
+}
+
+static const struct tcp_ext_arg_callbacks callbacks = { destroyed, NULL };
+
+static void on_deadline(struct lwipy_deadline *deadline);
+
+struct lwipy_sending *
+lwipy_sending_start(struct tcp_pcb *pcb, int controller)
+{
+  struct lwipy_sending *sending = lwipy_sending_of(pcb);
+  struct netif *netif;
+  u32_t rtt = pcb->bytes_acked;    /* see lwipy_sending_shaken() */
+  if (sending != NULL || controller == LWIPY_CC_LWIP || (sending = mem_calloc(1, sizeof(*sending))) == NULL) {
+    return sending;
+  }
+  sending->pcb = pcb;
+  sending->deadline.due = LWIPY_NEVER;
+  sending->deadline.run = on_deadline;
+  sending->cwnd = (u32_t)LWIP_MAX(pcb->mss, LEAST_MSS) * INITIAL_WINDOW;
+  sending->ssthresh = UINT32_MAX;
+  lwipy_rack_open(sending);
+  netif = ip_route(&pcb->local_ip, &pcb->remote_ip);
+  sending->nic = netif != NULL ? netif_get_index(netif) : 0;
+  sending->una = sending->highest = sending->point = pcb->lastack;
+  lwipy_flight_open(&sending->flight);
+  lwipy_rtt_open(sending);
+  if (lwipy_congestion_use(sending, lwipy_congestion_at(controller)) != 0) {
+    mem_free(sending);
+    return NULL;
+  }
+  tcp_ext_arg_set_callbacks(pcb, EXT_ARG, &callbacks);
+  tcp_ext_arg_set(pcb, EXT_ARG, sending);
+  pcb->bytes_acked = 0;
+  if (rtt != 0) {
+    lwipy_rtt_sample(sending, lwipy_now32(), rtt, 0);
+  }
+  pcb->cwnd = (pcb->snd_nxt - pcb->lastack) + sending->cwnd;
+  return sending;
+}
+
+/* The handshake's round trip is measured before there is a state to keep it: most connections of a flood never get
+   one. lwIP uses `bytes_acked` only when data is acknowledged. 1: the SYN was sent twice, so nothing is known. */
+void
+lwipy_sending_syn(struct tcp_pcb *pcb)
+{
+  pcb->bytes_acked = pcb->bytes_acked == 0 ? LWIP_MAX(lwipy_now32(), 2) : 1;
+}
+
+u32_t
+lwipy_sending_shaken(struct tcp_pcb *pcb)
+{
+  u32_t rtt = pcb->bytes_acked > 1 ? lwipy_now32() - pcb->bytes_acked : 0;
+  pcb->bytes_acked = pcb->bytes_acked > 1 ? LWIP_MIN(LWIP_MAX(rtt, 1), 60000000) : 0;
+  return pcb->bytes_acked;
+}
+
+void
+lwipy_sending_pace(struct lwipy_sending *sending, u32_t most)
+{
+  sending->most_rate = most;
+  if (!sending->controller->alone) {
+    sending->pacing_rate = most;
+  }
+}
+
+/* ---- In ------------------------------------------------------------------------------------------------------------- */
+
+static u32_t
+be32(const u8_t *p)
+{
+  return (u32_t)p[0] << 24 | (u32_t)p[1] << 16 | (u32_t)p[2] << 8 | p[3];
+}
+
+/* The options are sound, or tcp_hooks.c would have dropped the segment. */
+static void
+read_blocks(const u8_t *option, u16_t length)
+{
+  u16_t at = 0, block;
+  while (at + 1 < length && option[at] != 0) {
+    u8_t size = option[at] == 1 ? 1 : option[at + 1];
+    if (option[at] == 5) {
+      for (block = (u16_t)(at + 2); block + 8 <= at + size && arrival.blocks < 4; block = (u16_t)(block + 8)) {
+        arrival.left[arrival.blocks] = be32(option + block);
+        arrival.right[arrival.blocks++] = be32(option + block + 4);
+      }
+    }
+    at = (u16_t)(at + size);
+  }
+}
+
+void
+lwipy_sending_in(struct tcp_pcb *pcb, const struct tcp_hdr *header, u16_t options, u32_t length)
+{
+  struct lwipy_sending *sending = lwipy_sending_of(pcb);
+  lwipy_sending_through();
+  if (sending == NULL || !(TCPH_FLAGS(header) & TCP_ACK)) {
+    return;
+  }
+  current = sending;
+  arrival.ack = header->ackno;
+  arrival.duplicate = length == 0 && header->ackno == pcb->lastack && pcb->unacked != NULL &&
+                      SND_WND_SCALE(pcb, (u32_t)header->wnd) == pcb->snd_wnd;
+  arrival.blocks = 0;
+  if (pcb->flags & TF_SACK) {
+    read_blocks((const u8_t *)header + TCP_HLEN, options);
+  }
+  sending->nic = netif_get_index(ip_current_input_netif());
+  pcb->cwnd = pcb->ssthresh = 0;
+  tcp_set_flags(pcb, TF_INFR);
+}
+
+void
+lwipy_sending_through(void)
+{
+  struct lwipy_sending *sending = current;
+  lwipy_dsack_through();
+  if (sending == NULL) {
+    return;
+  }
+  current = NULL;
+  sending->pcb->dupacks = 0;
+  if (sending->pcb->state == TIME_WAIT || sending->pcb->state < ESTABLISHED) {
+    lwipy_flight_clear(&sending->flight);
+    lwipy_sending_arm(sending);
+    return;
+  }
+  lwipy_recovery_ack(sending, &arrival);
+  lwipy_sending_output(sending->pcb);
+}
+
+/* ---- Out ------------------------------------------------------------------------------------------------------------ */
+
+static void
+stamp(struct lwipy_sending *sending, struct lwipy_sent *sent, u32_t now)
+{
+  sent->sent_at = now;
+  sent->delivered = sending->delivered;
+  sent->delivered_at = sending->delivered_at;
+  sent->first_at = sending->first_at;
+}
+
+static void
+note_resent(struct lwipy_sending *sending, u32_t seq, u32_t end, u32_t now)
+{
+  struct lwipy_flight *flight = &sending->flight;
+  u32_t i;
+  for (i = lwipy_flight_find(flight, seq); i < flight->count; i++) {
+    struct lwipy_sent *sent = lwipy_sent(flight, i);
+    if (TCP_SEQ_GEQ(sent->seq, end)) {
+      break;
+    }
+    if (!(sent->flags & LWIPY_SACKED)) {
+      lwipy_flight_set(flight, sent, 0);
+      sent->flags |= LWIPY_RESENT;
+      stamp(sending, sent, now);
+      sending->rto_from = i == 0 ? lwipy_latest() : sending->rto_from;
+      sending->resent_segments++;
+      sending->undo_again++;
+    }
+  }
+}
+
+static void
+note_new(struct lwipy_sending *sending, u32_t seq, u32_t end, u32_t now)
+{
+  struct lwipy_flight *flight = &sending->flight;
+  struct lwipy_sent *sent;
+  if (flight->count == 0) {
+    sending->first_at = sending->delivered_at = now;
+    sending->rto_from = lwipy_latest();
+  }
+  sent = lwipy_flight_add(flight, seq, end);
+  stamp(sending, sent, now);
+  if (sending->starved_until != 0) {
+    sent->flags |= LWIPY_STARVED;
+  }
+}
+
+void
+lwipy_sending_out(struct tcp_pcb *pcb, const struct tcp_hdr *header, u32_t length)
+{
+  struct lwipy_sending *sending = lwipy_sending_of(pcb);
+  struct lwipy_flight *flight;
+  u32_t seq = lwip_ntohl(header->seqno), end = seq + length, now = lwipy_now32(), tail;
+  if (sending == NULL) {
+    return;
+  }
+  flight = &sending->flight;
+  tail = flight->count > 0 ? lwipy_sent(flight, flight->count - 1)->end : TCP_SEQ_GT(seq, sending->una) ? seq : sending->una;
+  if (TCP_SEQ_LT(seq, tail)) {
+    note_resent(sending, seq, end, now);
+  }
+  if (TCP_SEQ_GT(end, tail)) {
+    note_new(sending, tail, end, now);
+  }
+  sending->prr_out += length;
+  sending->sent_at = lwipy_latest();
+  if (sending->pacing_rate != 0) {
+    sending->pace_due = LWIP_MAX(sending->pace_due, sending->sent_at) +
+                        (int64_t)((u64_t)(length + 54) * 1000000 / sending->pacing_rate);
+  }
+  if (sending->alarm == LWIPY_NO_ALARM) {
+    lwipy_sending_arm(sending);
+  }
+}
+
+u32_t
+lwipy_sending_pipe(const struct lwipy_sending *sending)
+{
+  u32_t arrived = (u32_t)sending->dupacks * sending->pcb->mss;
+  return sending->flight.pipe > arrived ? sending->flight.pipe - arrived : 0;
+}
+
+/* lwIP's tcp_rexmit(), for any segment: `*link` points to it on the list of unacked ones. */
+static void
+queue_again(struct tcp_pcb *pcb, struct tcp_seg **link)
+{
+  struct tcp_seg *seg = *link, **place = &pcb->unsent;
+  *link = seg->next;
+  while (*place != NULL && TCP_SEQ_LT(lwip_ntohl((*place)->tcphdr->seqno), lwip_ntohl(seg->tcphdr->seqno))) {
+    place = &(*place)->next;
+  }
+  seg->next = *place;
+  *place = seg;
+  if (seg->next == NULL) {
+    pcb->unsent_oversize = 0;
+  }
+  pcb->rttest = 0;
+}
+
+/* Queues again what of [seq, end) is on the list behind `link`; where to go on. One that the device still holds is
+   left alone: the next alarm tries again. */
+static struct tcp_seg **
+queue_range(struct tcp_pcb *pcb, struct tcp_seg **link, u32_t seq, u32_t end)
+{
+  while (*link != NULL && TCP_SEQ_LT(lwip_ntohl((*link)->tcphdr->seqno), end)) {
+    struct tcp_seg *seg = *link;
+    if (TCP_SEQ_GT(lwip_ntohl(seg->tcphdr->seqno) + TCP_TCPLEN(seg), seq) && seg->p->ref == 1) {
+      queue_again(pcb, link);
+    } else {
+      link = &seg->next;
+    }
+  }
+  return link;
+}
+
+/* Queues what is lost, as long as there is room in the window; how much of that is left. */
+static u32_t
+repair(struct lwipy_sending *sending, u32_t room)
+{
+  struct lwipy_flight *flight = &sending->flight;
+  struct tcp_seg **link = &sending->pcb->unacked;
+  u32_t i, left = flight->lost;
+  for (i = 0; i < flight->count && left > 0 && room > 0; i++) {
+    const struct lwipy_sent *sent = lwipy_sent(flight, i);
+    if (sent->flags & LWIPY_LOST) {
+      left--;
+      link = queue_range(sending->pcb, link, sent->seq, sent->end);
+      room -= LWIP_MIN(room, lwipy_sent_length(sent));
+    }
+  }
+  return room;
+}
+
+/* What the pace lets through now: a burst of a millisecond, two segments at least. */
+static u32_t
+paced(struct lwipy_sending *sending, u32_t room)
+{
+  u64_t burst = sending->pacing_rate * LEAST_QUANTUM / 1000000;
+  if (sending->pacing_rate == 0) {
+    return room;
+  }
+  if (sending->pace_due > lwipy_latest()) {
+    return 0;
+  }
+  burst = LWIP_MAX(burst, 2u * sending->pcb->mss);
+  return (u32_t)LWIP_MIN(burst, room);
+}
+
+static void
+open_gate(struct lwipy_sending *sending, u32_t room)
+{
+  struct tcp_pcb *pcb = sending->pcb;
+  pcb->cwnd = (pcb->snd_nxt - pcb->lastack) + room;
+  lwipy_limit_in_flight(pcb, lwipy_netif_by_index(sending->nic));
+}
+
+/* The most that was in flight in a round: whether the window limits it is not seen at the moment of an ACK. */
+static void
+note_peak(struct lwipy_sending *sending)
+{
+  u32_t pipe = sending->flight.pipe;
+  if (TCP_SEQ_GEQ(sending->una, sending->peak_end)) {
+    sending->last_peak = sending->peak;
+    sending->peak = 0;
+    sending->peak_end = sending->pcb->snd_nxt;
+  }
+  sending->peak = LWIP_MAX(sending->peak, pipe);
+  sending->starved_until = sending->pcb->unsent == NULL && pipe < sending->cwnd ? LWIP_MAX(sending->delivered + pipe, 1) : 0;
+}
+
+/* A window that was not used for a while says nothing about the network any more (RFC 5681 4.1, as Linux does it). */
+static void
+restart(struct lwipy_sending *sending)
+{
+  u32_t least = (u32_t)sending->pcb->mss * INITIAL_WINDOW;
+  int64_t idle = lwipy_latest() - sending->sent_at;
+  while (idle > sending->rto && sending->cwnd > least) {
+    sending->ssthresh = LWIP_MAX(sending->ssthresh, sending->cwnd / 4 * 3);
+    sending->cwnd = LWIP_MAX(sending->cwnd / 2, least);
+    idle -= sending->rto;
+  }
+}
+
+void
+lwipy_sending_output(struct tcp_pcb *pcb)
+{
+  struct lwipy_sending *sending = lwipy_sending_of(pcb);
+  u32_t pipe, room, allowed;
+  if (sending == NULL) {
+    tcp_output(pcb);
+    return;
+  }
+  pipe = lwipy_sending_pipe(sending);
+  if (sending->flight.count == 0 && sending->sent_at != 0 && !sending->controller->alone) {
+    restart(sending);
+  }
+  room = sending->cwnd > pipe ? sending->cwnd - pipe : 0;
+  if (pipe == 0 && pcb->unsent != NULL) {
+    room = LWIP_MAX(room, pcb->unsent->len);     /* cut when the maximum was larger */
+  }
+  allowed = paced(sending, room);
+  if (sending->flight.lost > 0 && allowed > 0) {
+    allowed = repair(sending, allowed);
+  }
+  open_gate(sending, allowed);
+  if (sending->phase != LWIPY_OPEN || sending->flight.lost > 0) {
+    tcp_set_flags(pcb, TF_INFR);
+  } else {
+    tcp_clear_flags(pcb, TF_INFR);
+  }
+  tcp_output(pcb);
+  note_peak(sending);
+  lwipy_sending_arm(sending);
+}
+
+/* ---- Alarms --------------------------------------------------------------------------------------------------------- */
+
+/* RFC 8985 7.2: a probe, where one can help; else the timeout. `alarm` is REORDERING when that was set before. */
+static void
+choose_alarm(struct lwipy_sending *sending)
+{
+  int64_t rto = sending->rto_from + ((int64_t)sending->rto << sending->backoff), probe;
+  if (sending->alarm == LWIPY_REORDERING && sending->alarm_at < rto) {
+    return;
+  }
+  sending->alarm = LWIPY_RTO;
+  sending->alarm_at = rto;
+  if (sending->phase == LWIPY_OPEN && !sending->probing && sending->flight.sacked == 0 && sending->backoff == 0 &&
+      ((sending->pcb->flags & TF_SACK) || sending->flight.count == 1)) {
+    probe = LWIP_MAX(sending->sent_at + lwipy_probe_timeout(sending), sending->rto_from + sending->prompt8 / 16);
+    if (probe < rto) {
+      sending->alarm = LWIPY_PROBE;
+      sending->alarm_at = probe;
+    }
+  }
+}
+
+static int
+waits_for_pace(const struct lwipy_sending *sending)
+{
+  return sending->pacing_rate != 0 && sending->pace_due > lwipy_latest() &&
+         (sending->pcb->unsent != NULL || sending->flight.lost > 0) && lwipy_sending_pipe(sending) < sending->cwnd;
+}
+
+void
+lwipy_sending_arm(struct lwipy_sending *sending)
+{
+  int64_t due = LWIPY_NEVER;
+  if (sending->flight.count == 0) {
+    sending->alarm = LWIPY_NO_ALARM;
+  } else {
+    u32_t ticks = (u32_t)((((int64_t)sending->rto << sending->backoff) * 2) / (TCP_SLOW_INTERVAL * 1000)) + LWIP_LATER;
+    choose_alarm(sending);
+    due = sending->alarm_at;
+    sending->pcb->rto = (s16_t)LWIP_MIN(ticks, LWIP_LATEST);
+  }
+  if (waits_for_pace(sending)) {
+    due = LWIP_MIN(due, sending->pace_due);
+  }
+  lwipy_deadline_set(&sending->deadline, due);
+}
+
+static void
+on_deadline(struct lwipy_deadline *deadline)
+{
+  struct lwipy_sending *sending = (struct lwipy_sending *)((u8_t *)deadline - offsetof(struct lwipy_sending, deadline));
+  struct lwipy_tcp *tcp = sending->pcb->callback_arg;
+  lwipy_sending_through();
+  lwipy_rcvbuf = tcp != NULL ? tcp->rcvbuf : LWIP_MAX(sending->pcb->rcv_wnd, 1);
+  if (sending->alarm != LWIPY_NO_ALARM && sending->alarm_at <= lwipy_latest()) {
+    enum lwipy_alarm alarm = (enum lwipy_alarm)sending->alarm;
+    sending->alarm = LWIPY_NO_ALARM;
+    lwipy_recovery_alarm(sending, alarm);
+  }
+  lwipy_sending_output(sending->pcb);
+}
