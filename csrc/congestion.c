@@ -20,7 +20,7 @@
 
 static const struct lwipy_controller lwip_alone = { "lwip", NULL, NULL, NULL, NULL, NULL, 0 };
 
-static const struct lwipy_controller *const table[] = { &lwip_alone, &lwipy_cubic, &lwipy_reno };
+static const struct lwipy_controller *const table[] = { &lwip_alone, &lwipy_cubic, &lwipy_reno, &lwipy_bbr };
 
 int
 lwipy_congestion_find(const char *name, size_t length)

@@ -69,7 +69,9 @@ static void
 acknowledge(struct lwipy_sending *sending, u32_t una, struct lwipy_ack *ack)
 {
   struct lwipy_flight *flight = &sending->flight;
+  int again = 0;
   while (flight->count > 0 && TCP_SEQ_LEQ(lwipy_sent(flight, 0)->end, una)) {
+    again |= lwipy_sent(flight, 0)->flags & LWIPY_RESENT;
     delivered(sending, lwipy_sent(flight, 0), ack);
     lwipy_flight_drop_first(flight);
   }
@@ -83,6 +85,9 @@ acknowledge(struct lwipy_sending *sending, u32_t una, struct lwipy_ack *ack)
       flight->pipe -= part;
     }
     first->seq = una;
+  }
+  if (again) {
+    ack->rtt = 0;                  /* what lies behind a hole has waited for it, and says nothing of the way */
   }
   sending->una = una;
 }
@@ -123,9 +128,11 @@ static void
 count_duplicates(struct lwipy_sending *sending, const struct lwipy_arrival *arrival, struct lwipy_ack *ack)
 {
   if (ack->delivered > 0) {
-    u32_t known = (u32_t)sending->dupacks * sending->pcb->mss;
-    ack->delivered -= LWIP_MIN(known, ack->delivered - 1);
-    sending->dupacks = 0;
+    /* All but the first of these had been told by duplicates. */
+    u32_t told = LWIP_MIN(sending->dupacks, ack->segments > 0 ? ack->segments - 1 : 0);
+    ack->delivered -= LWIP_MIN(told * sending->pcb->mss, ack->delivered - 1);
+    sending->dupacks = (u16_t)(sending->dupacks - told);
+    sending->dupacks = (u16_t)(sending->phase == LWIPY_OPEN ? 0 : LWIP_MIN(sending->dupacks, sending->flight.count));
   } else if (arrival->duplicate && sending->dupacks + 1u < sending->flight.count) {
     sending->dupacks++;
     ack->delivered += sending->pcb->mss;
@@ -269,6 +276,7 @@ move_window(struct lwipy_sending *sending, struct lwipy_ack *ack, int progress)
   } else if (ack->delivered > 0 && (sending->phase == LWIPY_OPEN || progress)) {
     sending->controller->on_ack(sending, ack);
   }
+  lwipy_autotune_send(sending);
 }
 
 static void

@@ -79,6 +79,9 @@ void lwipy_sending_pace(struct lwipy_sending *sending, u32_t most);   /* SO_MAX_
 void lwipy_sending_arm(struct lwipy_sending *sending);
 u32_t lwipy_sending_pipe(const struct lwipy_sending *sending);
 
+/* ---- autotune.c ------------------------------------------------------------------------------------------------ */
+void lwipy_autotune_send(const struct lwipy_sending *sending);
+
 /* ---- rtt.c ------------------------------------------------------------------------------------------------------ */
 void lwipy_rtt_open(struct lwipy_sending *sending);
 void lwipy_rtt_sample(struct lwipy_sending *sending, u32_t now, u32_t rtt, int alone);

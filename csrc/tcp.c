@@ -154,7 +154,7 @@ on_connected(void *arg, struct tcp_pcb *pcb, err_t err)
   tcp->connecting = 0;
   tcp->connected = 1;
   lwipy_tcp_remember(tcp);
-  lwipy_sending_shaken(pcb);
+  lwipy_autotune_shaken(tcp, lwipy_sending_shaken(pcb));
   pcb->mss = LWIP_MAX(pcb->mss, LEAST_MSS);
   lwipy_signal(&tcp->end, LWIPY_CONNECTED | LWIPY_WRITABLE);
   return ERR_OK;

@@ -100,6 +100,7 @@ core_tcp_recv(lwipy_handle handle, void *buffer, size_t room, int peek)
     done = lwipy_rxqueue_get(&tcp->queue, buffer, (u32_t)LWIP_MIN(room, 0x7fffffff), peek);
     if (!peek && tcp->pcb != NULL) {
       lwipy_timers_stir();
+      lwipy_autotune_received(tcp, done);
       open_window(tcp, done);
     }
     return done;

@@ -17,6 +17,8 @@ struct lwipy_tcp {
   struct lwipy_end end;
   struct tcp_pcb *pcb;
   u32_t rcvbuf, sndbuf;
+  u8_t rcvbuf_fixed, sndbuf_fixed; /* by the application; else they grow (autotune.c) */
+  u32_t way, read, read_since;     /* autotune.c: a round trip, and what was read since when */
   u32_t most_rate;                 /* SO_MAX_PACING_RATE: bytes a second, 0 for any */
   u8_t connecting, connected, got_fin, read_shut, write_shut, lingering;
   u8_t nodelay, started, quickack, congestion;
@@ -43,6 +45,10 @@ void lwipy_tcp_start(struct lwipy_tcp *tcp);               /* before the first b
 void lwipy_tcp_apply_options(const struct lwipy_tcp *tcp, struct tcp_pcb *pcb);
 void lwipy_tcp_end_listener(struct lwipy_tcp *tcp, struct tcp_pcb *pcb);
 int lwipy_tcp_has_room(const struct lwipy_tcp *tcp);
+
+/* autotune.c */
+void lwipy_autotune_shaken(struct lwipy_tcp *tcp, u32_t rtt);
+void lwipy_autotune_received(struct lwipy_tcp *tcp, u32_t length);
 
 /* Before each call of lwIP for an endpoint's pcb: its window is TCP_WND, its bucket at hand and due for the timers. */
 static inline void

@@ -32,6 +32,8 @@ on_accept(void *arg, struct tcp_pcb *pcb, err_t err)
   tcp->rcvbuf = (pcb->flags & TF_WND_SCALE) ? pcb->rcv_wnd : LWIP_MAX(listener->rcvbuf, pcb->rcv_wnd);
   tcp->sndbuf = listener->sndbuf;
   tcp->nodelay = listener->nodelay;
+  tcp->sndbuf_fixed = listener->sndbuf_fixed;
+  tcp->rcvbuf_fixed = listener->rcvbuf_fixed;
   tcp->quickack = listener->quickack;
   tcp->congestion = listener->congestion;
   tcp->most_rate = listener->most_rate;
@@ -44,7 +46,7 @@ on_accept(void *arg, struct tcp_pcb *pcb, err_t err)
   pcb->snd_buf = tcp->sndbuf;
   pcb->ssthresh = tcp->sndbuf;
   lwipy_tcp_attach(tcp, pcb);
-  lwipy_sending_shaken(pcb);
+  lwipy_autotune_shaken(tcp, lwipy_sending_shaken(pcb));
   pcb->mss = LWIP_MAX(pcb->mss, LEAST_MSS);
   lwipy_tcp_remember(tcp);
   tcp->parent = listener;

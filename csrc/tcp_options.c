@@ -138,8 +138,10 @@ set_buffer(struct lwipy_tcp *tcp, int option, u32_t value)
       pcb->snd_buf = (tcpwnd_size_t)room;
     }
     tcp->sndbuf = value;
+    tcp->sndbuf_fixed = 1;
     return 0;
   }
+  tcp->rcvbuf_fixed = 1;
   if (live && pcb->state == CLOSED) {
     pcb->rcv_wnd = pcb->rcv_ann_wnd = TCPWND_MIN16(value);
   } else if (live) {

@@ -16,7 +16,7 @@ from pairs import VirtualPair
 from lwipy import Event, Option, RecoveryPhase, TcpEndpoint
 from lwipy.links import Impair
 
-CONTROLLERS = ["cubic", "reno", "lwip"]
+CONTROLLERS = ["cubic", "reno", "bbr", "lwip"]
 OURS = [name for name in CONTROLLERS if name != "lwip"]
 DATA = random.Random(7).randbytes(1_500_000)
 
@@ -283,6 +283,42 @@ def test_with_quickack_each_segment_is_acknowledged_at_once() -> None:
             client.send(b"x")
             network.run(0.0022)
             assert (client.info.unacked == 0) == bool(quick)
+
+
+def test_buffers_grow_with_the_way_until_they_are_set() -> None:
+    for fixed in (False, True):
+        with pair(delay=0.1) as (network, _):
+            client, server = connect(network)
+            if fixed:
+                client.set_option(Option.SNDBUF, 100_000)
+                server.set_option(Option.RCVBUF, 300_000)
+            network.transfer(DATA * 4, client, server)
+            if fixed:
+                assert (client.info.send_buffer, server.info.receive_buffer) == (100_000, 300_000)
+            else:
+                assert client.info.send_buffer > 1 << 20
+                assert server.info.receive_buffer > 1 << 20
+
+
+def test_buffers_stay_small_on_a_short_way() -> None:
+    with pair(delay=0.0002) as (network, _):
+        client, server = connect(network)
+        network.transfer(DATA * 4, client, server)
+        assert client.info.send_buffer == server.info.receive_buffer == 256 * 1024
+
+
+def test_losses_do_not_slow_the_model_down() -> None:
+    """BBR fills a lossy line of 10 Mbit/s that CUBIC cannot."""
+    seconds = {}
+    for controller in ("bbr", "cubic"):
+        with pair(seed=6, delay=0.05, rate=10e6, queue=100) as (network, link):
+            client, server = connect(network, controller)
+            link.set("out", loss=0.02)
+            started = network.now
+            assert network.transfer(DATA * 2, client, server) == DATA * 2
+            seconds[controller] = network.now - started
+    assert seconds["bbr"] < 4
+    assert seconds["cubic"] > 2 * seconds["bbr"]
 
 
 def test_a_pace_limits_what_leaves_in_a_second() -> None:
