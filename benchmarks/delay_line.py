@@ -1,9 +1,9 @@
 """A line between two kernels' TCP, or the kernel's and lwipy's: so slow, so long, with such a queue, losing so much.
 
-A process of its own, in real time, the same for whoever sends: ``python -m benchmarks.delay_line SETTINGS`` where SETTINGS
-is JSON. It makes its TAP devices (or joins a unix datagram socket in the place of the first), says their names, and
-passes frames until its standard input ends. Only the direction from the first to the second is slow and loses; the delay
-is half a round trip each way.
+A process of its own, in real time, the same for whoever sends: ``python -m benchmarks.delay_line SETTINGS``, which is
+JSON. It makes its TAP devices (or joins a unix datagram socket in the place of the first), says their names, and
+passes frames until its standard input ends. Only the direction from the first to the second is slow and loses; the
+delay is half a round trip each way.
 """
 
 from __future__ import annotations

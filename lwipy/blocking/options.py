@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from lwipy.blocking.ancillary import WANTED_BY
-from lwipy.endpoints import Option
+from lwipy.endpoints import Option, TcpEndpoint
 
 if TYPE_CHECKING:
     from lwipy.blocking.socket import Socket
