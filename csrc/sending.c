@@ -462,6 +462,7 @@ on_deadline(struct lwipy_deadline *deadline)
   struct lwipy_sending *sending = (struct lwipy_sending *)((u8_t *)deadline - offsetof(struct lwipy_sending, deadline));
   struct lwipy_tcp *tcp = sending->pcb->callback_arg;
   lwipy_sending_through();
+  lwipy_demux_select_pcb(sending->pcb);
   lwipy_rcvbuf = tcp != NULL ? tcp->rcvbuf : LWIP_MAX(sending->pcb->rcv_wnd, 1);
   if (sending->alarm != LWIPY_NO_ALARM && sending->alarm_at <= lwipy_latest()) {
     enum lwipy_alarm alarm = (enum lwipy_alarm)sending->alarm;
