@@ -1,5 +1,6 @@
 """lwipy: the real lwIP C stack in Python. Frames in one side, ordinary sockets out the other."""
 
+from lwipy._statistics import Statistics
 from lwipy.blocking.patching import patched
 from lwipy.endpoints import (
     Datagram,
@@ -15,7 +16,7 @@ from lwipy.endpoints import (
 from lwipy.errors import StackClosedError, StackError
 from lwipy.group import GroupInterface, StackGroup, Steering
 from lwipy.interface import Counters, Interface, wire
-from lwipy.stack import Stack, Statistics
+from lwipy.stack import Stack
 from lwipy.stages import Capture, Impairment, Pacing
 
 __version__ = "0.1.0"

@@ -6,6 +6,7 @@ Bad values raise :class:`ValueError` (or :class:`TypeError`) that names the valu
 from __future__ import annotations
 
 import ipaddress
+import socket
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -101,6 +102,18 @@ def pack(ip: IPAddress | None, port: int = 0, scopes: Mapping[str, int] | None =
     return out
 
 
+def pack_ipv4(text: object, port: int) -> Any | None:
+    """The shortest way to the ``lwipy_address`` of what most connections are given; None for all but IPv4 numbers."""
+    try:
+        raw = socket.inet_pton(socket.AF_INET, text)  # type: ignore[arg-type]
+    except (OSError, ValueError, TypeError):
+        return None
+    out = ffi.new("lwipy_address *")
+    out.family, out.port = 4, port
+    ffi.memmove(out.bytes, raw, 4)
+    return out
+
+
 def parse_scope(text: str, scopes: Mapping[str, int]) -> int:
     """The interface number that a scope id names, by name or by number."""
     if text in scopes:
@@ -117,4 +130,14 @@ def unpack(address: Any) -> IPAddress | None:
     if address.family == 6:
         ip = ipaddress.IPv6Address(bytes(ffi.buffer(address.bytes, 16)))
         return ipaddress.IPv6Address(f"{ip}%{address.scope}") if address.scope else ip
+    return None
+
+
+def text_of(address: Any) -> str | None:
+    """The same as text, without an object in between."""
+    if address.family == 4:
+        return socket.inet_ntop(socket.AF_INET, ffi.buffer(address.bytes, 4))
+    if address.family == 6:
+        text = socket.inet_ntop(socket.AF_INET6, ffi.buffer(address.bytes, 16))
+        return f"{text}%{address.scope}" if address.scope else text
     return None

@@ -19,7 +19,6 @@ Invariants:
 from __future__ import annotations
 
 import errno
-import heapq
 import importlib
 import itertools
 import math
@@ -29,15 +28,19 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
+from lwipy._dispatch import Dispatcher
+from lwipy._driver import Driver
+from lwipy._hosts import Hosts
 from lwipy._native import check, ffi, lib
+from lwipy._statistics import Statistics
+from lwipy._timers import Timer, Timers
 from lwipy._watches import Watches
-from lwipy.addresses import IPAddress, parse_ip, parse_mac, parse_scope
-from lwipy.endpoints.base import Endpoint, Event
+from lwipy.addresses import IPAddress, parse_mac, parse_scope
+from lwipy.endpoints.base import Endpoint, Event, check_family
 from lwipy.endpoints.resolver import DnsServers
 from lwipy.endpoints.tcp import TcpEndpoint
 from lwipy.endpoints.udp import RawEndpoint, UdpEndpoint
@@ -49,15 +52,6 @@ if TYPE_CHECKING:
 
     from lwipy.blocking.socket import Socket
     from lwipy.links.base import Link
-    from lwipy.links.descriptor import DescriptorLink
-
-_EVENTS: Final[int] = lib.LWIPY_HAS_EVENTS
-_FRAMES: Final[int] = lib.LWIPY_HAS_FRAMES
-_LINKS: Final[int] = lib.LWIPY_HAS_LINKS
-_WATCHED: Final[int] = lib.LWIPY_HAS_WATCHED
-_TROUBLE: Final[int] = lib.LWIPY_HAS_TROUBLE
-_NEWS: Final[int] = _EVENTS | _FRAMES | _LINKS | _WATCHED | _TROUBLE
-_BATCH: Final = 256
 
 #: lwIP numbers interfaces in a byte, and keeps one for the loopback.
 MOST_INTERFACES: Final = 250
@@ -66,156 +60,6 @@ MOST_INTERFACES: Final = 250
 DEFAULT_MEMORY: Final = 1 << 30
 #: Parts of the core that stacks do without, by name, to compare with: "demux" (csrc/demux.c).
 _WITHOUT: Final = frozenset(os.environ.get("LWIPY_WITHOUT", "").split(","))
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """Counters of a stack: packets by protocol, drops by reason, memory in bytes. `csrc/lwipy.h` names them."""
-
-    tcp_rx: int
-    tcp_tx: int
-    tcp_drop: int
-    tcp_chkerr: int
-    tcp_lenerr: int
-    tcp_memerr: int
-    tcp_proterr: int
-    udp_rx: int
-    udp_tx: int
-    udp_drop: int
-    udp_chkerr: int
-    udp_lenerr: int
-    udp_noport: int
-    ip4_rx: int
-    ip4_tx: int
-    ip4_drop: int
-    ip4_chkerr: int
-    ip4_lenerr: int
-    ip4_proterr: int
-    ip6_rx: int
-    ip6_tx: int
-    ip6_drop: int
-    ip6_lenerr: int
-    ip6_proterr: int
-    icmp_rx: int
-    icmp_tx: int
-    icmp_drop: int
-    arp_rx: int
-    arp_drop: int
-    nd6_rx: int
-    nd6_drop: int
-    frag_rx: int
-    frag_drop: int
-    guard_tcp_options: int
-    guard_tcp_flags: int
-    guard_tcp_window: int
-    guard_nd_options: int
-    guard_nd_fragment: int
-    guard_nd_unasked: int
-    guard_icmp: int
-    guard_ip_header: int
-    guard_fragment: int
-    guard_source: int
-    syn_backlog: int
-    syn_cookies_sent: int
-    syn_cookies_good: int
-    time_wait_shed: int
-    memory_refused: int
-    memory_waits: int
-    udp_queue_full: int
-    memory_used: int
-    memory_limit: int
-    endpoints: int
-
-
-class Timer:
-    """A callback that :meth:`Stack.call_later` will run."""
-
-    __slots__ = ("_callback", "when")
-
-    def __init__(self, when: float, callback: Callable[[], None]) -> None:
-        self.when = when
-        self._callback: Callable[[], None] | None = callback
-
-    def cancel(self) -> None:
-        self._callback = None
-
-    def _run(self) -> None:
-        callback, self._callback = self._callback, None
-        if callback is not None:
-            callback()
-
-
-class Driver:
-    """What drives a stack. This one is the caller's own hand: nothing is left waiting when an operation returns."""
-
-    def __init__(self, stack: Stack) -> None:
-        self.stack = stack
-        self._waiting = 0
-
-    def kick(self) -> None:
-        """Something may have changed: called after every operation."""
-        if self.stack._attention[0] & _NEWS:
-            self.stack.dispatch()
-
-    def kick_timer(self) -> None:
-        """A timer was added, maybe by another thread and an earlier one than the driver sleeps for."""
-        if self._waiting and not self.stack.closed:
-            lib.lwipy_wake(self.stack._core)
-
-    def wait(self, lock: threading.Lock, deadline: float | None) -> bool:
-        """Waits until someone releases `lock`; False when `deadline` (monotonic seconds) came first.
-
-        By hand, the caller's thread drives the stack meanwhile.
-        """
-        stack = self.stack
-        stack._check_waiting()
-        self._waiting += 1
-        try:
-            while not lock.acquire(blocking=False):
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
-                    return False
-                delay = stack.poll()
-                if not lock.locked():
-                    continue
-                delays = [d for d in (left, delay) if d is not None]
-                check(stack._core, lib.lwipy_run(stack._core, int(min(delays) * 1e6) + 1 if delays else -1))
-            return True
-        finally:
-            self._waiting -= 1
-
-    def stop(self) -> None:
-        """Gives the stack back."""
-
-
-class Hosts(MutableMapping[str, list[str]]):
-    """A hosts table: names without regard to case to lists of numeric addresses."""
-
-    def __init__(self) -> None:
-        self._table: dict[str, list[str]] = {}
-
-    @staticmethod
-    def _key(name: str) -> str:
-        return name.rstrip(".").lower()
-
-    def __getitem__(self, name: str) -> list[str]:
-        return self._table[self._key(name)]
-
-    def __setitem__(self, name: str, addresses: Sequence[str | IPAddress] | str) -> None:
-        several = [addresses] if isinstance(addresses, str) else list(addresses)
-        self._table[self._key(name)] = [str(parse_ip(address)) for address in several]
-
-    def __delitem__(self, name: str) -> None:
-        del self._table[self._key(name)]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._table)
-
-    def __len__(self) -> int:
-        return len(self._table)
-
-    def __repr__(self) -> str:
-        return repr(self._table)
 
 
 class Stack:
@@ -247,17 +91,14 @@ class Stack:
         _stacks.add(self)
         self._attention = lib.lwipy_attention(core)
         self._clock = clock
-        self._event_buffer = ffi.new("lwipy_event[]", _BATCH)
         self._endpoints: dict[int, Endpoint] = {}
         self._interfaces: dict[int, Interface] = {}
         self._scopes: dict[str, int] = {}
-        self._timers: list[tuple[float, int, Timer]] = []
-        self._timer_lock = threading.Lock()
-        self._timer_order = itertools.count()
-        self._dispatching = False
+        self._timers = Timers()
         self._closing = False
+        self._close_lock = threading.Lock()
         self._watches = Watches(self)
-        self._descriptor_links: dict[int, DescriptorLink] = {}
+        self._dispatcher = Dispatcher(self, self._watches)
         self.hosts = Hosts()
         self._dns_servers = DnsServers(self)
         #: Ask the host's resolver instead of lwIP's for names that the hosts table has not.
@@ -298,25 +139,13 @@ class Stack:
         if self.closed:
             raise StackClosedError
         timer = Timer(self.time() + delay, callback)
-        with self._timer_lock:
-            heapq.heappush(self._timers, (timer.when, next(self._timer_order), timer))
+        self._timers.add(timer)
         self._driver.kick_timer()
         return timer
 
-    def _run_timers(self) -> None:
-        now = self.time()
-        while True:
-            with self._timer_lock:
-                if not self._timers or self._timers[0][0] > now:
-                    return
-                timer = heapq.heappop(self._timers)[2]
-            timer._run()
-
     def _until_timer(self) -> float | None:
-        with self._timer_lock:
-            while self._timers and self._timers[0][2]._callback is None:
-                heapq.heappop(self._timers)
-            return max(0.0, self._timers[0][0] - self.time()) if self._timers else None
+        when = self._timers.next()
+        return None if when is None else max(0.0, when - self.time())
 
     def poll(self) -> float | None:
         """Runs what is due, hands out events and frames; seconds until the next deadline, or None for none.
@@ -325,7 +154,7 @@ class Stack:
         """
         self._sync()
         if self._timers:
-            self._run_timers()
+            self._timers.run(self.time())
         microseconds = lib.lwipy_poll(self._core)
         if self._attention[0] or self._timers or microseconds < -1:
             self.dispatch()
@@ -338,72 +167,9 @@ class Stack:
         timer = self._until_timer()
         return core if timer is None else timer if core is None else min(core, timer)
 
-    # -- Events ------------------------------------------------------------------------------------
-
     def dispatch(self) -> None:
         """Hands news to links, watches, endpoints and takers of frames, until none is left. Nested calls do nothing."""
-        if self._dispatching:
-            return
-        self._dispatching = True
-        try:
-            attention = self._attention
-            while not self.closed and (pending := attention[0] & _NEWS):
-                if pending & _LINKS:
-                    self._dispatch_links()
-                if pending & _WATCHED and not self.closed:
-                    self._watches.dispatch()
-                if pending & _EVENTS and not self.closed:
-                    self._dispatch_events()
-                if pending & _FRAMES and not self.closed:
-                    self._dispatch_frames()
-                if pending & _TROUBLE and not self.closed:
-                    self._dispatch_trouble()
-        finally:
-            self._dispatching = False
-
-    def _dispatch_trouble(self) -> None:
-        """Stages that ended by themselves."""
-        lib.lwipy_clear_trouble(self._core)
-        for interface in list(self._interfaces.values()):
-            interface._look_for_trouble()
-
-    def _dispatch_links(self) -> None:
-        event = ffi.new("lwipy_link_event *")
-        if check(self._core, lib.lwipy_link_news(self._core, event, 1)):
-            link = self._descriptor_links.get(event.nic)
-            if link is not None:
-                link._on_news(event.news, event.reason, event.announced)
-
-    def _dispatch_frames(self) -> None:
-        for interface in list(self._interfaces.values()):
-            if not self.closed:
-                interface._dispatch()
-
-    def _dispatch_events(self) -> None:
-        buffer = self._event_buffer
-        count = check(self._core, lib.lwipy_events(self._core, buffer, _BATCH))
-        news = [(buffer[i].handle, buffer[i].events) for i in range(count)]
-        for number, (handle, events) in enumerate(news):
-            endpoint = self._endpoints.get(handle)
-            if endpoint is not None and endpoint.on_event is not None:
-                try:
-                    endpoint.on_event(Event(events))
-                except BaseException:
-                    self._dispatch_rest(news[number + 1 :])
-                    raise
-
-    def _dispatch_rest(self, news: list[tuple[int, int]]) -> None:
-        """One callback's exception must not cost the others their events."""
-        for handle, events in news:
-            endpoint = self._endpoints.get(handle)
-            if endpoint is not None and endpoint.on_event is not None:
-                endpoint.on_event(Event(events))
-
-    def _tell_failure(self) -> None:
-        """lwIP is dead: everyone who waits shall hear of it, for no further event will come."""
-        for endpoint in list(self._endpoints.values()):
-            if endpoint.on_event is not None:
-                endpoint.on_event(Event.FAILED | Event.READABLE | Event.WRITABLE)
+        self._dispatcher.run()
 
     # -- Descriptors -------------------------------------------------------------------------------
 
@@ -573,9 +339,7 @@ class Stack:
 
     @property
     def statistics(self) -> Statistics:
-        out = ffi.new("lwipy_statistics *")
-        check(self._core, lib.lwipy_get_statistics(self._core, out))
-        return Statistics(*(getattr(out, field.name) for field in fields(Statistics)))
+        return Statistics.of(self)
 
     @property
     def closed(self) -> bool:
@@ -588,7 +352,7 @@ class Stack:
 
     def close(self) -> None:
         """Ends everything at once: connections without goodbye, links, the core. From any thread; twice is allowed."""
-        with self._timer_lock:
+        with self._close_lock:
             if self._closing:
                 return
             self._closing = True
@@ -645,12 +409,6 @@ if hasattr(os, "register_at_fork"):
 def _blocking() -> ModuleType:
     """The room above: only the names of the contract reach up, and only when they are used."""
     return importlib.import_module("lwipy.blocking")
-
-
-def check_family(family: int) -> int:
-    if family not in (0, 4, 6):
-        raise ValueError(f"family {family!r} is unknown: expected 4, 6, or 0 for both")
-    return int(family)
 
 
 def _random_mac() -> bytes:

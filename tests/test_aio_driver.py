@@ -18,6 +18,7 @@ from aio_world import Recorder, VirtualLoop, nothing_left, run, soon, two_hosts
 from conftest import Pair
 
 import lwipy
+from lwipy._driver import Driver
 from lwipy.aio import (
     create_connection,
     create_datagram_endpoint,
@@ -27,7 +28,6 @@ from lwipy.aio import (
     start_server,
 )
 from lwipy.aio.driver import LoopDriver
-from lwipy.stack import Driver
 
 
 @pytest.fixture

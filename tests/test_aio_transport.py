@@ -11,6 +11,7 @@ import random
 import socket
 import struct
 import tempfile
+import tracemalloc
 import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -734,3 +735,29 @@ def test_a_transport_nobody_closed_is_told_of() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         run(main)
+
+
+def test_an_idle_connections_end_takes_less_than_two_kilobytes() -> None:
+    """Of Python's memory, its protocol and its place in the server included."""
+    count = 300
+
+    async def main() -> None:
+        async with two_hosts() as pair, await create_server(pair.b, asyncio.Protocol, "10.0.0.2", 80) as server:
+            transports = [(await create_connection(pair.a, asyncio.Protocol, "10.0.0.2", 80))[0]]
+            gc.collect()
+            tracemalloc.start()
+            try:
+                before = tracemalloc.get_traced_memory()[0]
+                for _ in range(count):
+                    transports.append((await create_connection(pair.a, asyncio.Protocol, "10.0.0.2", 80))[0])
+                await soon(lambda: pair.b.statistics.endpoints == count + 2)
+                gc.collect()
+                used = tracemalloc.get_traced_memory()[0] - before
+            finally:
+                tracemalloc.stop()
+            for transport in transports:
+                transport.close()
+            server.close()
+        assert used / count / 2 < 2048
+
+    run(main, debug=False)

@@ -86,15 +86,15 @@ class DatagramTransport(transports._FlowControlMixin, transports.DatagramTranspo
             if self._closing:
                 return
             try:
-                datagram = self._endpoint.receive()
-            except BlockingIOError:
-                return
+                datagram = self._endpoint.receive_if_any()
             except OSError as error:
                 if self._endpoint.stack.closed:
                     self._end(error)
                     return
                 self._protocol.error_received(error)  # the peer's ICMP
                 continue
+            if datagram is None:
+                return
             try:
                 self._protocol.datagram_received(datagram.data, to_socket(datagram.source, self._endpoint.family))
             except Exception as error:

@@ -24,10 +24,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from lwipy._driver import Driver
 from lwipy._native import lib
 from lwipy.endpoints import Endpoint, Event
 from lwipy.errors import StackError
-from lwipy.stack import Driver
 
 if TYPE_CHECKING:
     from lwipy.stack import Stack
@@ -178,7 +178,7 @@ class LoopDriver(Driver):
         """lwIP is dead: everyone who waits shall hear of it, for no further event will come."""
         self._report(error, "the stack has failed")
         self.stop()
-        self.stack._tell_failure()
+        self.stack._dispatcher.tell_failure()
 
 
 class Watcher:

@@ -90,11 +90,11 @@ class Server(asyncio.AbstractServer):
             return
         while not listener.closed:
             try:
-                endpoint = listener.accept()
-            except BlockingIOError:
-                return
+                endpoint = listener.accept_if_any()
             except OSError as error:
                 self._report("Accept failed", error)
+                return
+            if endpoint is None:
                 return
             self._serve(endpoint)
 

@@ -44,6 +44,8 @@ SHARE: Final = 8
 _READABLE: Final = int(Event.READABLE)
 _WRITABLE: Final = int(Event.WRITABLE)
 _FAILED: Final = int(Event.FAILED)
+#: The buffer of all transports that have nothing to send; a deque of their own takes 760 bytes.
+_NOTHING: Final[deque[memoryview]] = deque(maxlen=0)
 _log: Final = logging.getLogger("lwipy.aio")
 _chunks: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = weakref.WeakKeyDictionary()
 
@@ -57,6 +59,12 @@ def _chunk_of(loop: asyncio.AbstractEventLoop) -> Any:
 
 class StreamTransport(transports._FlowControlMixin):
     """An :class:`asyncio.Transport` over a connected endpoint, which it owns from now on."""
+
+    __slots__ = (
+        "__weakref__", "_buffer", "_buffered", "_chunk", "_closing", "_conn_lost", "_endpoint", "_eof", "_eof_received",
+        "_owner", "_paused", "_protocol", "_readable", "_reading_asked", "_released", "_server", "_started",
+        "_takes_buffers",
+    )  # fmt: skip
 
     _start_tls_compatible = True
     _sendfile_compatible = constants._SendfileMode.FALLBACK
@@ -80,7 +88,7 @@ class StreamTransport(transports._FlowControlMixin):
         super().__init__(extra, loop)
         self._loop: asyncio.AbstractEventLoop = loop
         self._chunk = _chunk_of(loop)
-        self._buffer: deque[memoryview] = deque()
+        self._buffer = _NOTHING
         self._buffered = 0
         self._conn_lost = 0
         self._closing = self._eof = self._eof_received = False
@@ -120,9 +128,7 @@ class StreamTransport(transports._FlowControlMixin):
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         self._protocol: Any = protocol
-        self._read_once = (
-            self._read_into_protocol if isinstance(protocol, protocols.BufferedProtocol) else self._read_chunk
-        )
+        self._takes_buffers = isinstance(protocol, protocols.BufferedProtocol)
 
     def get_protocol(self) -> asyncio.BaseProtocol:
         return self._protocol  # type: ignore[no-any-return]
@@ -176,7 +182,10 @@ class StreamTransport(transports._FlowControlMixin):
         for _ in range(SHARE):
             if not self._readable or self._paused or self._closing or self._eof_received or not self._started:
                 return
-            self._read_once()
+            if self._takes_buffers:
+                self._read_into_protocol()
+            else:
+                self._read_chunk()
         self._ask_to_read()
 
     def _receive(self, buffer: Any, size: int) -> int:
@@ -263,6 +272,8 @@ class StreamTransport(transports._FlowControlMixin):
                 return
             if sent == len(view):
                 return
+        if self._buffer is _NOTHING:
+            self._buffer = deque()
         rest = memoryview(view)[sent:]
         self._buffer.append(rest if isinstance(data, bytes) else memoryview(bytes(rest)))
         self._buffered += len(rest)
@@ -292,6 +303,8 @@ class StreamTransport(transports._FlowControlMixin):
             if sent < len(block):
                 self._buffer.appendleft(block[sent:])
                 break
+        if not self._buffer:
+            self._buffer = _NOTHING
         self._maybe_resume_protocol()  # type: ignore[attr-defined]
         if self._buffer or self._conn_lost:
             return

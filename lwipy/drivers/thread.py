@@ -19,9 +19,9 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from lwipy._driver import Driver
 from lwipy._native import check, lib
 from lwipy.errors import StackError
-from lwipy.stack import Driver
 
 if TYPE_CHECKING:
     from lwipy.stack import Stack
@@ -72,7 +72,7 @@ class ThreadDriver(Driver):
         stack = self.stack
         while not self._stopping:
             try:
-                stack._run_timers()
+                stack._timers.run(stack.time())
                 if not stack.closed:
                     stack.dispatch()
                 break
@@ -94,4 +94,4 @@ def _drive(reference: weakref.ref[ThreadDriver], core: Any) -> None:
     except StackError:
         _log.exception("the stack has failed; its driver ends")
         if (driver := reference()) is not None:
-            driver.stack._tell_failure()
+            driver.stack._dispatcher.tell_failure()

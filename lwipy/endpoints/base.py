@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from lwipy._native import check, error_of, ffi, lib
-from lwipy.addresses import pack, parse_ip, parse_port, unpack
+from lwipy.addresses import pack, pack_ipv4, parse_ip, parse_port, text_of
 
 if TYPE_CHECKING:
     from lwipy.interface import Interface
@@ -40,6 +40,10 @@ class Event(enum.IntFlag):
     CLOSED = lib.LWIPY_CLOSED
     RESOLVED = lib.LWIPY_RESOLVED
     ACKED = lib.LWIPY_ACKED
+
+
+#: Every combination, made once: an event is looked up here when it happens.
+EVENTS: Final = tuple(Event(bits) for bits in range(2 * max(Event)))
 
 
 class Option(enum.IntEnum):
@@ -71,6 +75,12 @@ _LIMITS: Final = {
 }  # fmt: skip
 
 
+def check_family(family: int) -> int:
+    if family not in (0, 4, 6):
+        raise ValueError(f"family {family!r} is unknown: expected 4, 6, or 0 for both")
+    return int(family)
+
+
 def check_size(size: int) -> int:
     if size < 0:
         raise ValueError(f"size {size} is negative")
@@ -80,6 +90,7 @@ def check_size(size: int) -> int:
 class Endpoint:
     """A handle of a stack's core. See the module's text for its rules."""
 
+    __slots__ = ("__weakref__", "_handle", "_stack", "family", "on_event")
     kind: int
 
     def __init__(self, stack: Stack, family: int, handle: int | None = None, protocol: int = 0) -> None:
@@ -124,6 +135,8 @@ class Endpoint:
             return (
                 pack(None, port) if self.family == 0 else pack(parse_ip("0.0.0.0" if self.family == 4 else "::"), port)
             )
+        if self.family == 4 and (packed := pack_ipv4(host, port)) is not None:
+            return packed
         ip = parse_ip(host)
         if self.family and ip.version != self.family:
             raise ValueError(f"{host!r} is not an IPv{self.family} address, as this endpoint needs")
@@ -140,8 +153,8 @@ class Endpoint:
         return interface.number
 
     def _unpack(self, address: Any) -> Address | None:
-        ip = unpack(address)
-        return None if ip is None else (str(ip), int(address.port))
+        host = text_of(address)
+        return None if host is None else (host, address.port)
 
     def bind(self, address: Address, interface: Interface | None = None, *, reuse: bool = False) -> None:
         """Takes a local address, port 0 for any; with `interface`, only what comes through that one is received.

@@ -79,24 +79,19 @@ class Grouped(Endpoint):
         followers = self._followers
         return [followers.get(index, self) for index in range(len(self._group.stacks))] if followers else [self]
 
-    def _from_any(self, attempt: Callable[[Any], T], *, stay: bool = False) -> T:
-        """What the first end has that need not wait; in turns, so that no stack is left out.
+    def _from_any(self, attempt: Callable[[Any], T | None], *, stay: bool = False) -> T | None:
+        """What the first end has that has something; in turns, so that no stack is left out. None when none has.
 
         After one that `stay`\\ s (a peek), the same end is asked first again.
         """
         ends = self._ends
-        failure: BlockingIOError | None = None
         for step in range(len(ends)):
             number = (self._start + step) % len(ends)
-            try:
-                found = attempt(ends[number])
-            except BlockingIOError as error:
-                failure = error
-            else:
+            found = attempt(ends[number])
+            if found is not None:
                 self._start = number if stay else number + 1
                 return found
-        assert failure is not None
-        raise failure
+        return None
 
     def _swap(self, index: int) -> None:
         """Takes the follower's place in its stack, and gives it its own."""
@@ -226,8 +221,8 @@ class GroupTcpEndpoint(Grouped, TcpEndpoint):
         for end in self._ends:
             TcpEndpoint.listen(end, backlog)
 
-    def accept(self) -> TcpEndpoint:
-        return self._from_any(TcpEndpoint.accept) if self._followers else super().accept()
+    def accept_if_any(self) -> TcpEndpoint | None:
+        return self._from_any(TcpEndpoint.accept_if_any) if self._followers else super().accept_if_any()
 
     def shutdown(self, *, read: bool = False, write: bool = False) -> None:
         if self.info.state == TcpState.LISTEN:
@@ -299,8 +294,8 @@ class GroupUdpEndpoint(Grouped, UdpEndpoint):
             self._ways[to, fragmented] = way
         return way
 
-    def receive(self, size: int = LONGEST_DATAGRAM, *, peek: bool = False) -> Datagram:
-        return self._from_any(lambda end: UdpEndpoint.receive(end, size, peek=peek), stay=peek)
+    def receive_if_any(self, size: int = LONGEST_DATAGRAM, *, peek: bool = False) -> Datagram | None:
+        return self._from_any(lambda end: UdpEndpoint.receive_if_any(end, size, peek=peek), stay=peek)
 
     def _change_group(self, function, group: str, interface: Interface | None) -> None:  # type: ignore[no-untyped-def]
         for end in self._ends:

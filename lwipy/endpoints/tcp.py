@@ -81,6 +81,7 @@ class TcpInfo(NamedTuple):
 class TcpEndpoint(Endpoint):
     """A connection or a listener."""
 
+    __slots__ = ()
     kind = lib.LWIPY_TCP
 
     def connect(self, address: Address) -> None:
@@ -107,9 +108,19 @@ class TcpEndpoint(Endpoint):
 
     def accept(self) -> TcpEndpoint:
         """The next connection. BlockingIOError when none waits."""
+        accepted = self.accept_if_any()
+        if accepted is None:
+            raise BlockingIOError(errno.EAGAIN, f"{os.strerror(errno.EAGAIN)}: no connection waits")
+        return accepted
+
+    def accept_if_any(self) -> TcpEndpoint | None:
+        """The next connection; None, cheaper than an exception, when none waits."""
         out = ffi.new("lwipy_handle *")
-        self._check(lib.lwipy_tcp_accept(self._stack._core, self._handle, out), "no connection waits")
-        return TcpEndpoint(self._stack, self.family, int(out[0]))
+        result = lib.lwipy_tcp_accept(self._stack._core, self._handle, out)
+        if result == WOULD_BLOCK:
+            return None
+        self._check(result)
+        return TcpEndpoint(self._stack, self.family, out[0])
 
     def send(self, data: Buffer) -> int:
         """Queues what fits into the send buffer and says how many bytes that was; BlockingIOError when none.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from lwipy._native import WOULD_BLOCK, ffi, lib
@@ -34,6 +35,8 @@ class Datagram(NamedTuple):
 
 class DatagramEndpoint(Endpoint):
     """What UDP and raw endpoints share."""
+
+    __slots__ = ()
 
     @property
     def broadcast(self) -> bool:
@@ -83,12 +86,21 @@ class DatagramEndpoint(Endpoint):
 
     def receive(self, size: int = LONGEST_DATAGRAM, *, peek: bool = False) -> Datagram:
         """The next datagram, cut at `size` bytes. BlockingIOError when none waits."""
+        datagram = self.receive_if_any(size, peek=peek)
+        if datagram is None:
+            raise BlockingIOError(errno.EAGAIN, f"{os.strerror(errno.EAGAIN)}: no datagram waits")
+        return datagram
+
+    def receive_if_any(self, size: int = LONGEST_DATAGRAM, *, peek: bool = False) -> Datagram | None:
+        """The next datagram; None, cheaper than an exception, when none waits."""
         check_size(size)
         info = ffi.new("lwipy_datagram *")
         buffer = borrow(size)
         try:
             result = lib.lwipy_udp_recv(self._stack._core, self._handle, buffer, min(size, len(buffer)), peek, info)
-            self._check(result, "no datagram waits" if result == WOULD_BLOCK else "")
+            if result == WOULD_BLOCK:
+                return None
+            self._check(result)
             data = bytes(ffi.buffer(buffer, result))
         finally:
             give_back(buffer)
@@ -125,12 +137,14 @@ class DatagramEndpoint(Endpoint):
 class UdpEndpoint(DatagramEndpoint):
     """A UDP socket's core."""
 
+    __slots__ = ()
     kind = lib.LWIPY_UDP
 
 
 class RawEndpoint(DatagramEndpoint):
     """IP payloads of one protocol; IPv4 packets arrive with their header, as on the kernel's raw sockets."""
 
+    __slots__ = ("protocol",)
     kind = lib.LWIPY_RAW
 
     def __init__(self, stack: Stack, family: int, protocol: int) -> None:

@@ -63,13 +63,13 @@ class DescriptorLink(Link):
         if self._interface is not None:
             raise OSError(errno.EBUSY, f"{self!r} is attached to {self._interface.name} already")
         check(interface.stack._core, lib.lwipy_link_close(interface.stack._core, interface.number), repr(self))
-        interface.stack._descriptor_links[interface.number] = self
+        interface.stack._dispatcher.links[interface.number] = self
         self._interface = interface
 
     def detach(self) -> None:
         interface, self._interface = self._interface, None
         if interface is not None and not interface.stack.closed:
-            interface.stack._descriptor_links.pop(interface.number, None)
+            interface.stack._dispatcher.links.pop(interface.number, None)
             lib.lwipy_link_close(interface.stack._core, interface.number)
 
     def transmit(self, frames: list[bytes]) -> None:

@@ -31,8 +31,8 @@ from lwipy.links._addresses import BoundSocket, Meeting, SocketAddress, for_fram
 from lwipy.links.descriptor import DescriptorLink
 
 if TYPE_CHECKING:
+    from lwipy._timers import Timer
     from lwipy.interface import Interface
-    from lwipy.stack import Timer
 
 _log = logging.getLogger("lwipy.links.qemu")
 

@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from lwipy._driver import Driver
 from lwipy._native import lib
 from lwipy.endpoints import Endpoint, Event
 from lwipy.errors import StackError
-from lwipy.stack import Driver
 
 if TYPE_CHECKING:
     from lwipy.stack import Stack
@@ -103,7 +103,7 @@ class TrioDriver(Driver):
             for scope in self.scopes:
                 scope.cancel()
             if isinstance(error, StackError):
-                self.stack._tell_failure()
+                self.stack._dispatcher.tell_failure()
         finally:
             self.stop()
             self.ended.set()

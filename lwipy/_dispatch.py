@@ -1,0 +1,108 @@
+"""News of the core, handed to whom they concern: endpoints, interfaces, links, watches.
+
+Theory of operation. The core sets bits in a word that Python reads without a call. While any is set the dispatcher asks
+the core what it is and calls those who are told. Events come in batches into one buffer, read in place: an event costs
+one lookup and one call of :attr:`Endpoint.on_event`.
+
+Invariants:
+
+1. Callbacks are never nested: what they leave behind is handed out by the dispatcher that runs already.
+2. An exception in one callback does not cost the others their events; it is raised when those have theirs.
+3. A stack may be closed in any callback; nothing of the core is touched after that.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from lwipy._native import check, ffi, lib
+from lwipy._watches import Watches
+from lwipy.endpoints.base import EVENTS, Event
+
+if TYPE_CHECKING:
+    from lwipy.links.descriptor import DescriptorLink
+    from lwipy.stack import Stack
+
+_EVENTS: Final[int] = lib.LWIPY_HAS_EVENTS
+_FRAMES: Final[int] = lib.LWIPY_HAS_FRAMES
+_LINKS: Final[int] = lib.LWIPY_HAS_LINKS
+_WATCHED: Final[int] = lib.LWIPY_HAS_WATCHED
+_TROUBLE: Final[int] = lib.LWIPY_HAS_TROUBLE
+#: What Python has to look at.
+NEWS: Final[int] = _EVENTS | _FRAMES | _LINKS | _WATCHED | _TROUBLE
+_BATCH: Final = 256
+
+
+class Dispatcher:
+    """Hands out the news of one stack."""
+
+    def __init__(self, stack: Stack, watches: Watches) -> None:
+        self._stack = stack
+        self._watches = watches
+        self._attention = stack._attention
+        self._events = ffi.new("lwipy_event[]", _BATCH)
+        self._running = False
+        #: Links with a descriptor, by the number of their interface.
+        self.links: dict[int, DescriptorLink] = {}
+
+    def run(self) -> None:
+        """Until no news is left. Nested calls do nothing."""
+        if self._running:
+            return
+        self._running = True
+        stack, attention = self._stack, self._attention
+        try:
+            while not stack.closed and (pending := attention[0] & NEWS):
+                if pending & _LINKS:
+                    self._run_links()
+                if pending & _WATCHED and not stack.closed:
+                    self._watches.dispatch()
+                if pending & _EVENTS and not stack.closed:
+                    core = stack._core
+                    self._tell(0, check(core, lib.lwipy_events(core, self._events, _BATCH)))
+                if pending & _FRAMES and not stack.closed:
+                    self._run_frames()
+                if pending & _TROUBLE and not stack.closed:
+                    self._run_trouble()
+        finally:
+            self._running = False
+
+    def _tell(self, first: int, count: int) -> None:
+        """Tells the endpoints the events of the buffer from `first` on."""
+        stack, events = self._stack, self._events
+        number = first
+        try:
+            while number < count:
+                event = events[number]
+                number += 1
+                endpoint = stack._endpoints.get(event.handle)
+                if endpoint is not None and (callback := endpoint.on_event) is not None:
+                    callback(EVENTS[event.events])
+        finally:
+            if number < count:
+                self._tell(number, count)
+
+    def _run_trouble(self) -> None:
+        """Stages that ended by themselves."""
+        lib.lwipy_clear_trouble(self._stack._core)
+        for interface in list(self._stack._interfaces.values()):
+            interface._look_for_trouble()
+
+    def _run_links(self) -> None:
+        core = self._stack._core
+        event = ffi.new("lwipy_link_event *")
+        if check(core, lib.lwipy_link_news(core, event, 1)):
+            link = self.links.get(event.nic)
+            if link is not None:
+                link._on_news(event.news, event.reason, event.announced)
+
+    def _run_frames(self) -> None:
+        for interface in list(self._stack._interfaces.values()):
+            if not self._stack.closed:
+                interface._dispatch()
+
+    def tell_failure(self) -> None:
+        """lwIP is dead: everyone who waits shall hear of it, for no further event will come."""
+        for endpoint in list(self._stack._endpoints.values()):
+            if endpoint.on_event is not None:
+                endpoint.on_event(Event.FAILED | Event.READABLE | Event.WRITABLE)
