@@ -18,9 +18,9 @@ import pytest
 import trustme
 
 import lwipy
+from lwipy._driver import Driver
 from lwipy.aio import StackEventLoop
 from lwipy.drivers.thread import ThreadDriver
-from lwipy.stack import Driver
 
 T = TypeVar("T")
 #: The server's name, which is in its certificate, and its address.
