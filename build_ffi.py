@@ -165,6 +165,11 @@ def sanitized() -> list[str]:
     return [*flags, "-DLWIPY_CHECKS=1"]  # what is too slow to look after always (demux.c)
 
 
+def debugging() -> str:
+    """Line tables for ``python -m benchmarks profile`` (LWIPY_PROFILE=1 in the environment), else nothing."""
+    return "-g1" if os.environ.get("LWIPY_PROFILE") == "1" else "-g0"
+
+
 class build_ext(_build_ext):
     """Compiles the sources that are known only now, the port's with warnings as errors."""
 
@@ -180,13 +185,13 @@ class build_ext(_build_ext):
             extension.libraries = ["bcrypt"]
         else:
             extension.extra_compile_args = ["-std=gnu11", "-O2", "-fvisibility=hidden", "-fno-strict-aliasing"]
-            extension.extra_compile_args += sanitized() or ["-g0"]
+            extension.extra_compile_args += sanitized() or [debugging()]
             extension.extra_link_args = sanitized()
         if sys.platform == "linux":
             extension.extra_link_args += ["-Wl,-z,relro,-z,now", "-Wl,-Bsymbolic"]
             if not sanitized():
                 extension.extra_compile_args += ["-flto=auto"]
-                extension.extra_link_args += ["-flto=auto", "-O2"]
+                extension.extra_link_args += ["-flto=auto", "-O2", debugging()]
         self.limited_api = not sysconfig.get_config_var("Py_GIL_DISABLED")
         extension.py_limited_api = self.limited_api
         if self.limited_api:

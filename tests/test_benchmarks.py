@@ -1,0 +1,75 @@
+"""The benchmarks' front: rounds, medians, table and JSON. No figure is judged here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import report  # noqa: E402
+from benchmarks.figures import Case, MissingError, Sample, attempt, measure  # noqa: E402
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "benchmarks", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
+
+
+def case() -> Case:
+    values = iter([(10.0, 5.0), (30.0, 4.0), (20.0, 6.0)])
+
+    def once() -> Iterator[Sample]:
+        ours, theirs = next(values)
+        yield Sample("lwipy", ours)
+        yield Sample("kernel", theirs)
+        yield from attempt("absent", absent)
+
+    return Case("made", "A made-up thing", "Gbit/s", once, reference="kernel")
+
+
+def absent() -> float:
+    raise MissingError("absent is not installed")
+
+
+def test_medians_spread_and_ratios() -> None:
+    result = measure(case(), 3, lambda sample: None)
+    figure = result.figures["lwipy"]
+    assert (figure.median, figure.lowest, figure.highest) == (20, 10, 30)
+    assert result.ratio(figure) == 4
+    assert json.loads(json.dumps(result.as_json()))["figures"][1]["values"] == [5, 4, 6]
+
+
+def test_the_table_names_what_is_missing() -> None:
+    table = report.markdown([measure(case(), 3, lambda sample: None)])
+    assert "| A made-up thing, Gbit/s | lwipy | 20 (10 to 30) | 4.00 |" in table
+    assert "|  | absent | not measured: absent is not installed | |" in table
+    assert "medians of 3 rounds" in table
+
+
+def test_a_run_writes_figures(tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    done = run("frames", "--rounds", "1", "--json", str(path))
+    assert done.returncode == 0, done.stderr
+    (found,) = json.loads(path.read_text())["cases"]
+    assert [figure["name"] for figure in found["figures"]] == ["out, buffer", "in, buffer", "out, list", "in, list"]
+    assert all(figure["median"] > 0 for figure in found["figures"])
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["frames", "--rounds", "0"]])
+def test_wrong_arguments_are_named(arguments: list[str]) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert arguments[-1] in done.stderr
+
+
+def test_help_lists_the_benchmarks() -> None:
+    done = run("--help")
+    assert done.returncode == 0
+    assert all(name in done.stdout for name in ("pair", "frames", "group", "qemu", "http", "profile"))
