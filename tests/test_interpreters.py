@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+import lwipy
 
 TALK = """
 import lwipy
@@ -40,7 +44,9 @@ print("all have talked")
 def run(script: str) -> subprocess.CompletedProcess[str]:
     """In a process of its own: an interpreter that fails may take it along."""
     command = [sys.executable, "-c", f"talk = {TALK!r}\n{script}"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    # A sub-interpreter does not look into the present folder.
+    found = {**os.environ, "PYTHONPATH": str(Path(lwipy.__file__).parents[1])}
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, env=found)
 
 
 def test_interpreters_that_share_the_gil_have_stacks_of_their_own() -> None:
