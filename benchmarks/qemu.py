@@ -75,7 +75,11 @@ class Line:
     def move(self, way: str, megabytes: int) -> float:
         """Seconds that so many bytes took."""
         self.guest.send(f"{way} {self.port} {megabytes * 4}\n")
-        sock, _ = self.listener.accept()
+        try:
+            sock, _ = self.listener.accept()
+        except TimeoutError:
+            raise RuntimeError(f"{self.name}: the guest did not connect:\n{self.guest.console[-500:]}") from None
+        sock.settimeout(60)
         started = now()
         with sock:
             if way == "down":
@@ -107,6 +111,7 @@ class Lines:
         self._ended.close()
 
     def _boot(self, name: str, netdev: str, mtu: int, listener: socket.socket) -> None:
+        listener.settimeout(30)
         guest = self._made.QemuGuest(SCRIPT.format(mtu=mtu), netdev=netdev, nic=self._nic)
         self._ended.enter_context(guest)
         self.lines.append(Line(name, guest, listener, listener.getsockname()[1]))
