@@ -58,6 +58,23 @@ grow(struct lwipy_fifo *fifo, size_t need)
 }
 
 int
+lwipy_fifo_begin(struct lwipy_fifo *fifo, uint32_t length)
+{
+  size_t need = fifo->used + PREFIX + length;
+  if (need > fifo->room && grow(fifo, need) != 0) {
+    return -1;
+  }
+  append(fifo, &length, PREFIX);
+  return 0;
+}
+
+void
+lwipy_fifo_add(struct lwipy_fifo *fifo, const void *part, size_t length)
+{
+  append(fifo, part, length);
+}
+
+int
 lwipy_fifo_put_behind(struct lwipy_fifo *fifo, uint32_t prefix, const struct pbuf *p)
 {
   size_t need = fifo->used + PREFIX + p->tot_len;

@@ -21,6 +21,9 @@ struct lwipy_fifo {
 
 int lwipy_fifo_put(struct lwipy_fifo *fifo, const struct pbuf *p);      /* 0, or -1 when full */
 int lwipy_fifo_put_behind(struct lwipy_fifo *fifo, uint32_t prefix, const struct pbuf *p);   /* another prefix */
+/* The same in parts: -1, or 0 and room for a frame of so many bytes, all of which are then added. */
+int lwipy_fifo_begin(struct lwipy_fifo *fifo, uint32_t length);
+void lwipy_fifo_add(struct lwipy_fifo *fifo, const void *part, size_t length);
 /* The first frame in one piece, in place or in `spare`; NULL when empty. It stays valid until the drop. */
 const uint8_t *lwipy_fifo_peek(const struct lwipy_fifo *fifo, uint8_t *spare, size_t *length);
 void lwipy_fifo_drop(struct lwipy_fifo *fifo, size_t length);           /* takes it away */

@@ -13,6 +13,7 @@ struct lwipy_link;
 int lwipy_link_transmit(struct lwipy_link *link, const struct pbuf *p);   /* 0, or one of these: */
 enum { LWIPY_LINK_FULL = -1, LWIPY_LINK_ERROR = -2 };
 void lwipy_link_free(struct lwipy_nic *nic);
+void lwipy_link_restage(struct lwipy_nic *nic);   /* the interface's stages have changed */
 void lwipy_links_service(const lwipy_readiness *ready, int count);   /* at the start of a turn */
 void lwipy_watch_is_ready(int number);   /* watch.c */
 void lwipy_links_settle(void);       /* at the end of every call: output goes out, what ended is closed */
@@ -32,6 +33,9 @@ struct lwipy_link_kind {
   int (*wait)(struct lwipy_link *link);
   /* Tries to write a frame at once, with nothing queued before it. 1: done, 0: queue it, or LWIPY_LINK_ERROR. */
   int (*write)(struct lwipy_link *link, const struct pbuf *p);
+  /* In place of write() and the queue: everything about a frame. 0, LWIPY_LINK_FULL or LWIPY_LINK_ERROR; send() is
+     called at the end of the call. */
+  int (*transmit)(struct lwipy_link *link, const struct pbuf *p);
 };
 
 #define LWIPY_LINK_END    -1       /* an orderly end, in place of an errno */
@@ -60,17 +64,24 @@ struct lwipy_link {
   u8_t heard;
   int waiter;                      /* see link_dgram.c */
   u8_t moved;                      /* something was sent since the last wait */
+  struct lwipy_vnet *vnet;         /* of devices with virtio-net headers, see link_vnet.c */
 };
 
 #define LWIPY_LINK_BATCH ((size_t)256 << 10)
 #define LWIPY_LINK_FRAMES 64       /* at most in a batch of single frames */
 
-extern const struct lwipy_link_kind lwipy_link_stream, lwipy_link_dgram, lwipy_link_tun;
+extern const struct lwipy_link_kind lwipy_link_stream, lwipy_link_dgram, lwipy_link_tun, lwipy_link_vnet;
 
 void lwipy_link_tell(struct lwipy_link *link, u32_t news, int reason);
 size_t lwipy_link_frame_room(const struct lwipy_link *link);   /* the longest frame that makes sense, and one byte */
 int lwipy_dgram_open(struct lwipy_link *link, int fd, const char *peer, size_t peer_length);
 void lwipy_dgram_close(struct lwipy_link *link);
+/* link_tun.c: 1: written, 0: not now, LWIPY_LINK_ERROR: refused, and `ended` is set if for good. */
+struct iovec;
+int lwipy_tun_write(struct lwipy_link *link, const struct iovec *pieces, int count);
+int lwipy_tun_drain(struct lwipy_link *link);   /* the kind's send() */
+int lwipy_vnet_open(struct lwipy_link *link);
+void lwipy_vnet_close(struct lwipy_link *link);
 void lwipy_dgram_describe(const struct lwipy_link *link, char *out, size_t room);
 #endif
 

@@ -5,7 +5,7 @@
  * (at most LWIPY_LINK_BATCH bytes) and gives frame by frame to lwIP. What lwIP sends meanwhile, in this call or any
  * other, collects in the link's queue and goes out when the call ends, in few system calls. If the descriptor does
  * not take all of it, the rest waits until the poller says that it is writable; if the queue is full, frames are
- * dropped and counted. Nothing here ever blocks. The kinds (link_stream.c, link_dgram.c, link_tun.c) know how frames
+ * dropped and counted. Nothing here ever blocks. The kinds (link_stream.c, link_dgram.c, link_tun.c, link_vnet.c) know how frames
  * lie on their descriptor.
  *
  * Invariants:
@@ -31,7 +31,9 @@
 
 #define FLUSH_AT ((size_t)128 << 10)    /* output does not collect beyond this, it would leave the cache */
 
-static const struct lwipy_link_kind *const kinds[] = { NULL, &lwipy_link_stream, &lwipy_link_dgram, &lwipy_link_tun };
+static const struct lwipy_link_kind *const kinds[] = {
+  NULL, &lwipy_link_stream, &lwipy_link_dgram, &lwipy_link_tun, &lwipy_link_vnet
+};
 static struct lwipy_link *dirty;
 
 static void
@@ -65,6 +67,7 @@ lwipy_link_frame_room(const struct lwipy_link *link)
 static void
 close_descriptor(struct lwipy_link *link)
 {
+  lwipy_vnet_close(link);
   if (link->fd >= 0) {
     lwipy_dgram_close(link);
     lwipy_poller_unset(lwipy_self, link->fd);
@@ -107,7 +110,7 @@ core_link_open(int number, int kind, int fd, const char *peer, size_t peer_lengt
   if (nic == NULL) {
     return LWIPY_ENODEV;
   }
-  if (kind < LWIPY_LINK_STREAM || kind > LWIPY_LINK_TUN) {
+  if (kind < LWIPY_LINK_STREAM || kind > LWIPY_LINK_VNET) {
     return LWIPY_EARG;
   }
   if ((link = link_of(nic, number)) == NULL) {
@@ -116,6 +119,9 @@ core_link_open(int number, int kind, int fd, const char *peer, size_t peer_lengt
   close_descriptor(link);
   link->kind = kinds[kind];
   if (kind == LWIPY_LINK_DGRAM && (result = lwipy_dgram_open(link, fd, peer, peer_length)) != 0) {
+    return result;
+  }
+  if (kind == LWIPY_LINK_VNET && (result = lwipy_vnet_open(link)) != 0) {
     return result;
   }
   if ((result = lwipy_poller_set(lwipy_self, fd, LWIPY_TAG_LINK(number), LWIPY_POLL_IN)) != 0) {
@@ -181,6 +187,10 @@ lwipy_link_transmit(struct lwipy_link *link, const struct pbuf *p)
   if (link->fd < 0 || link->ended) {
     return LWIPY_LINK_ERROR;
   }
+  if (link->kind->transmit != NULL) {
+    touch(link);
+    return link->kind->transmit(link, p);
+  }
   if (link->kind->write != NULL && link->out.used == 0) {
     int result = link->kind->write(link, p);
     if (link->ended) {
@@ -225,7 +235,7 @@ lwipy_links_settle(void)
     if (link->fd < 0) {
       continue;
     }
-    if (!link->ended && link->out.used > 0) {
+    if (!link->ended && (link->out.used > 0 || link->kind->transmit != NULL)) {
       link->blocked = 0;
       link->ended = link->kind->send(link);
     }

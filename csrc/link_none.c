@@ -41,6 +41,20 @@ core_link_open(int number, int kind, int fd, const char *peer, size_t peer_lengt
   return LWIPY_ENOTSUP;
 }
 
+void
+lwipy_link_restage(struct lwipy_nic *nic)
+{
+  (void)nic;
+}
+
+int
+core_link_set_offload(int number, int features)
+{
+  (void)number;
+  (void)features;
+  return LWIPY_ENOTSUP;
+}
+
 int
 core_link_close(int number)
 {

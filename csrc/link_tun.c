@@ -32,9 +32,8 @@ has_vanished(int error)
   return error == EBADFD || error == EBADF || error == ENODEV || error == ENXIO;
 }
 
-/* 1: written, 0: not now, LWIPY_LINK_ERROR: refused. */
-static int
-write_pieces(struct lwipy_link *link, const struct iovec *pieces, int count)
+int
+lwipy_tun_write(struct lwipy_link *link, const struct iovec *pieces, int count)
 {
   ssize_t written;
   do {
@@ -65,11 +64,11 @@ tun_write(struct lwipy_link *link, const struct pbuf *p)
     pieces[count].iov_len = p->len;
     count++;
   }
-  return write_pieces(link, pieces, count);
+  return lwipy_tun_write(link, pieces, count);
 }
 
-static int
-tun_send(struct lwipy_link *link)
+int
+lwipy_tun_drain(struct lwipy_link *link)
 {
   struct lwipy_fifo *out = &link->out;
   while (out->used > 0) {
@@ -81,7 +80,7 @@ tun_send(struct lwipy_link *link)
     pieces[0].iov_base = start;
     pieces[1].iov_len = lwipy_fifo_piece(out, sizeof(u32_t) + pieces[0].iov_len, length - pieces[0].iov_len, &start);
     pieces[1].iov_base = start;
-    result = write_pieces(link, pieces, pieces[1].iov_len > 0 ? 2 : 1);
+    result = lwipy_tun_write(link, pieces, pieces[1].iov_len > 0 ? 2 : 1);
     if (result == 0) {
       link->blocked = 1;
       return 0;
@@ -118,6 +117,6 @@ tun_receive(struct lwipy_link *link)
 }
 
 const struct lwipy_link_kind lwipy_link_tun = {
-  .receive = tun_receive, .send = tun_send, .prefix = tun_prefix, .write = tun_write
+  .receive = tun_receive, .send = lwipy_tun_drain, .prefix = tun_prefix, .write = tun_write
 };
 #endif

@@ -57,7 +57,9 @@ enum { LWIPY_NETIF_UP = 1, LWIPY_NETIF_LINK = 2 };
 /* ---- Links that have a descriptor ------------------------------------------------------------------------ */
 enum { LWIPY_LINK_STREAM = 1,     /* each frame behind its length, 32 bits big-endian */
        LWIPY_LINK_DGRAM = 2,      /* one frame a datagram */
-       LWIPY_LINK_TUN = 3 };      /* one frame a read or write: a TAP or TUN device, without packet information */
+       LWIPY_LINK_TUN = 3,        /* one frame a read or write: a TAP or TUN device, without packet information */
+       LWIPY_LINK_VNET = 4 };     /* the same, each frame behind a virtio-net header of 10 bytes */
+enum { LWIPY_OFFLOAD_CSUM = 1, LWIPY_OFFLOAD_TSO4 = 2, LWIPY_OFFLOAD_TSO6 = 4 };
 enum { LWIPY_LINK_LOST = 1,       /* the link has ended; `reason` says why, 0 for an orderly end */
        LWIPY_LINK_HEARD = 2,      /* the first datagram of a peer */
        LWIPY_LINK_REFUSED = 4 };  /* datagrams are not taken: nobody is there */
@@ -128,6 +130,7 @@ typedef struct {
   uint64_t tx_full;            /* the queue of frames to the wire was full */
   uint64_t tx_down;
   uint64_t tx_error;           /* the device refused the frame */
+  uint64_t rx_offload;         /* its virtio-net header did not fit the frame */
 } lwipy_netif_counters;
 
 typedef struct {             /* frames; see steer.c */
@@ -269,6 +272,8 @@ int lwipy_netif_deliver(lwipy_core *core, int nic, int on);   /* 1: frames for t
    `peer` is the path that unix datagrams go to; without it they go where the socket is connected to, or to whoever sent
    the last one. */
 int lwipy_link_open(lwipy_core *core, int nic, int kind, int fd, const char *peer, size_t peer_length);
+/* What the device of an LWIPY_LINK_VNET has agreed to do: LWIPY_OFFLOAD_... bits. */
+int lwipy_link_set_offload(lwipy_core *core, int nic, int features);
 int lwipy_link_close(lwipy_core *core, int nic);   /* the interface has a link, but no wire now: its link is down */
 int lwipy_link_get_status(lwipy_core *core, int nic, lwipy_link_status *out);
 int lwipy_link_news(lwipy_core *core, lwipy_link_event *out, int room);

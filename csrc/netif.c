@@ -155,16 +155,18 @@ transmit_ip6(struct netif *netif, struct pbuf *p, const ip6_addr_t *to)
 /* lwIP reads the ports of any UDP packet, though it may be a fragment's last byte. */
 #define LEAST_ROOM    96
 
-/* How many bytes of the frame lwIP is to have; 0 when it is dropped, and counted. */
-static size_t
-acceptable(struct lwipy_nic *nic, const u8_t *frame, size_t length)
+size_t
+lwipy_nic_admit(struct lwipy_nic *nic, const u8_t *frame, size_t length, size_t longest)
 {
   struct netif *netif = &nic->netif;
   size_t keep = 0;
+  if (!netif_is_up(netif) || !netif_is_link_up(netif)) {
+    nic->count.rx_down++;
+    return 0;
+  }
   if (nic->layer == LWIPY_L3) {
-    keep = length <= netif->mtu ? lwipy_guard_ip(netif, frame, length) : 0;
-  } else if (length > SIZEOF_ETH_HDR && length <= LONGEST_FRAME &&
-             length <= (size_t)netif->mtu + SIZEOF_ETH_HDR + SIZEOF_VLAN_HDR) {
+    keep = length <= longest ? lwipy_guard_ip(netif, frame, length) : 0;
+  } else if (length > SIZEOF_ETH_HDR && length <= longest) {
     if (!(frame[0] & 1) && memcmp(frame, netif->hwaddr, ETH_HWADDR_LEN) != 0) {
       nic->count.rx_other++;
       return 0;
@@ -195,17 +197,27 @@ feed(struct lwipy_nic *nic, const u8_t *frame, size_t length)
 }
 
 void
+lwipy_nic_feed_packet(struct lwipy_nic *nic, struct pbuf *p)
+{
+  p->if_idx = netif_get_index(&nic->netif);
+  if (ip_input(p, &nic->netif) != ERR_OK) {
+    pbuf_free(p);
+  }
+  lwipy_sending_through();
+}
+
+void
 lwipy_nic_accept(struct lwipy_nic *nic, const u8_t *frame, size_t length)
 {
+  size_t longest = nic->netif.mtu;
   if (nic->steer != NULL) {
     lwipy_steer_in(nic, frame, length);
     return;
   }
-  if (!netif_is_up(&nic->netif) || !netif_is_link_up(&nic->netif)) {
-    nic->count.rx_down++;
-    return;
+  if (nic->layer == LWIPY_L2) {
+    longest = LWIP_MIN(longest + SIZEOF_ETH_HDR + SIZEOF_VLAN_HDR, LONGEST_FRAME);
   }
-  if ((length = acceptable(nic, frame, length)) == 0) {
+  if ((length = lwipy_nic_admit(nic, frame, length, longest)) == 0) {
     return;
   }
   lwipy_replay = 0;
@@ -321,12 +333,30 @@ core_netif_deliver(int number, int on)
 
 /* ---- Work of interfaces between calls: loopback queues and wires ------------------------------------------------ */
 
+/* Packets to oneself: where the device sums up, they have no sums. */
+static void
+poll_loops(void)
+{
+  struct netif *netif;
+  NETIF_FOREACH(netif) {
+    struct lwipy_nic *nic = netif->loop_first != NULL ? lwipy_nic_of(netif) : NULL;
+    int unsummed = nic != NULL && nic->sums_by_device;
+    if (unsummed) {
+      NETIF_SET_CHECKSUM_CTRL(netif, netif->chksum_flags & ~NETIF_CHECKSUM_CHECK_TCP);
+    }
+    netif_poll(netif);
+    if (unsummed) {
+      lwipy_nic_set_sums(nic);
+    }
+  }
+}
+
 void
 lwipy_netif_poll(void)
 {
   int i;
   lwipy_atomic_and(&lwipy_self->attention, ~(uint32_t)LWIPY_HAS_INPUT);
-  netif_poll_all();
+  poll_loops();
   lwipy_sending_through();
   for (i = 1; i < 256; i++) {
     if (nics[i] != NULL && nics[i]->wire != NULL) {
@@ -489,6 +519,13 @@ core_netif_get_counters(int number, lwipy_netif_counters *out)
   return 0;
 }
 
+void
+lwipy_nic_set_sums(struct lwipy_nic *nic)
+{
+  u16_t sums = nic->unchecked ? NETIF_CHECKSUM_DISABLE_ALL : NETIF_CHECKSUM_ENABLE_ALL;
+  NETIF_SET_CHECKSUM_CTRL(&nic->netif, nic->sums_by_device ? sums & ~NETIF_CHECKSUM_GEN_TCP : sums);
+}
+
 int
 core_netif_set_checksums(int number, int on)
 {
@@ -496,7 +533,8 @@ core_netif_set_checksums(int number, int on)
   if (nic == NULL) {
     return LWIPY_ENODEV;
   }
-  NETIF_SET_CHECKSUM_CTRL(&nic->netif, on ? NETIF_CHECKSUM_ENABLE_ALL : NETIF_CHECKSUM_DISABLE_ALL);
+  nic->unchecked = !on;
+  lwipy_nic_set_sums(nic);
   return 0;
 }
 

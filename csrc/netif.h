@@ -15,6 +15,8 @@ struct lwipy_wire;
 struct lwipy_nic {
   struct netif netif;
   u8_t layer;                          /* LWIPY_L2 or LWIPY_L3 */
+  u8_t unchecked;                      /* the user wants no sums made or checked */
+  u8_t sums_by_device;                 /* TCP's are left to it (link_vnet.c) */
   u8_t deliver;                        /* somebody waits to be told of frames for the wire */
   u8_t prefix6[LWIP_IPV6_NUM_ADDRESSES];   /* of the addresses the user gave; 0 for those from a router */
   ip6_addr_t gateway6;                 /* any: none */
@@ -38,6 +40,11 @@ void lwipy_nic_accept(struct lwipy_nic *nic, const u8_t *frame, size_t length); 
 void lwipy_nic_transmit(struct lwipy_nic *nic, const struct pbuf *p);             /* before the stages: from lwIP */
 void lwipy_nics_show_frames(void);                /* attention, after frames were taken */
 void lwipy_nic_output(struct lwipy_nic *nic, const struct pbuf *p);               /* behind the stages: to the wire */
+/* lwipy_nic_accept in parts: whether a frame of at most `longest` bytes gets in, and how much of it (0: it is counted);
+   an IP packet for lwIP, which takes it over. */
+size_t lwipy_nic_admit(struct lwipy_nic *nic, const u8_t *frame, size_t length, size_t longest);
+void lwipy_nic_feed_packet(struct lwipy_nic *nic, struct pbuf *p);
+void lwipy_nic_set_sums(struct lwipy_nic *nic);   /* has lwIP make and check the sums that the nic's flags want */
 
 /* addresses.c */
 int lwipy_mtu_for(int layer, int mtu);            /* what lwIP can use of it */

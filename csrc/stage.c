@@ -2,7 +2,7 @@
  * See stage.h.
  */
 #include "stage.h"
-#include "netif.h"
+#include "link.h"
 
 #include <string.h>
 
@@ -94,6 +94,7 @@ lwipy_stage_new(struct lwipy_nic *nic, const struct lwipy_stage_kind *kind, enum
   stage->next[LWIPY_OUT] = behind;
   *(before != NULL ? &before->next[LWIPY_OUT] : &nic->stages[LWIPY_OUT]) = stage;
   *(behind != NULL ? &behind->next[LWIPY_IN] : &nic->stages[LWIPY_IN]) = stage;
+  lwipy_link_restage(nic);
   return stage;
 }
 
@@ -119,6 +120,7 @@ end(struct lwipy_stage *stage, int pass_on)
     *(giver != NULL ? &giver->next[direction] : &nic->stages[direction]) = stage->next[direction];
   }
   stage->kind->end(stage, pass_on);
+  lwipy_link_restage(nic);
   mem_free(stage);
 }
 

@@ -24,6 +24,7 @@
  * 5. `steer` is set at the interface with the link, `front` at the inner ones; either is NULL in all other interfaces.
  */
 #include "steer.h"
+#include "link.h"
 
 #include <string.h>
 
@@ -411,6 +412,7 @@ core_steer_open(int number, uint64_t key)
     return LWIPY_EMEM;
   }
   nic->steer->key = key;
+  lwipy_link_restage(nic);
   netif_set_down(&nic->netif);
   lwipy_fifo_clear(&nic->out);       /* what lwIP said when the interface came up */
   return 0;

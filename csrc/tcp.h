@@ -16,6 +16,8 @@ u32_t lwipy_tcp_window(const struct tcp_pcb *pcb);   /* the receive buffer of th
 int lwipy_tcp_backlog_full(const void *listener);    /* `listener` is a listening pcb's callback argument */
 int lwipy_tcp_backlog_over(const void *listener);    /* by more than a handshake or two */
 
+extern int lwipy_long_segment;                       /* what is fed now would be many segments on a wire */
+
 /* A batch of frames is acknowledged once for every ACKS_EACH data segments of a connection and once at its end. */
 void lwipy_tcp_batch_begin(void);
 void lwipy_tcp_batch_end(void);

@@ -21,7 +21,7 @@
 #define SHED_EACH 16   /* connections in TIME_WAIT that go for a new one without memory */
 
 struct lwipy_drops lwipy_drops;
-int lwipy_replay;
+int lwipy_replay, lwipy_long_segment;
 
 /* lwIP doubles the retransmission timeout up to 27 minutes, twelve times over: what was sent to a peer that is gone
    would be kept for hours (RFC 6298 2.5 allows a bound of 60 s or more). */
@@ -229,6 +229,9 @@ lwipy_tcp_in(struct tcp_pcb *pcb, struct tcp_hdr *header, u16_t opt_length, u16_
   }
   if (err == ERR_OK) {
     if (pcb->state == ESTABLISHED && p->tot_len > 0) {
+      if (lwipy_long_segment) {
+        tcp_set_flags(pcb, TF_ACK_DELAY);      /* it is many: lwIP is to acknowledge it as a second one */
+      }
       lwipy_tcp_batch_segment(pcb);
     }
     if (pcb->state >= ESTABLISHED && pcb->state != TIME_WAIT && !(flags & (TCP_RST | TCP_SYN))) {

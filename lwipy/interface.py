@@ -50,6 +50,7 @@ class Counters:
     tx_full: int
     tx_down: int
     tx_error: int
+    rx_offload: int
 
 
 def check_mtu(mtu: int) -> int:

@@ -2,12 +2,15 @@
 
 Theory of operation. The device is the kernel's end of a cable whose other end is the stack's interface. It is made, or
 one that is there is taken, when the object is made; what the kernel does with its end (addresses, a bridge, a
-namespace) is the user's business, by `ip`. Frames pass in C (``csrc/link_tun.c``).
+namespace) is the user's business, by `ip`. Frames pass in C: behind virtio-net headers where the kernel has them
+(``csrc/link_vnet.c``), and then it sums up and cuts what TCP sends, and leaves whole what its own TCP has not cut;
+one by one where not (``csrc/link_tun.c``).
 
 Invariants:
 
 1. The descriptor is this object's until attach(), the core's from then on.
-2. A device that is not persistent goes when the link is detached; the interface's link goes down if the device goes.
+2. Nothing is asked of the device that it has not agreed to (``offload`` is what it has).
+3. A device that is not persistent goes when the link is detached; the interface's link goes down if the device goes.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from lwipy._native import lib
+from lwipy._native import check, lib
 from lwipy.links.descriptor import DescriptorLink
 
 if TYPE_CHECKING:
@@ -38,6 +41,13 @@ _TUNSETPERSIST: Final = _WRITE | 0x454CB
 _IFF_TUN: Final = 0x0001
 _IFF_TAP: Final = 0x0002
 _IFF_NO_PI: Final = 0x1000
+_IFF_VNET_HDR: Final = 0x4000
+_TUNGETFEATURES: Final = (_WRITE >> 1 if _WRITE == 0x80000000 else 0x80000000) | 0x454CF
+_TUNSETOFFLOAD: Final = _WRITE | 0x454D0
+_TUNSETVNETHDRSZ: Final = _WRITE | 0x454D8
+_VNET_HEADER: Final = 10  # bytes
+# TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6; the core's bits are the same
+_OFFLOADS: Final = (1 | 2 | 4, 1)
 _IFREQ: Final = struct.Struct("16sH22x")
 
 _LONGEST_NAME: Final = 15
@@ -47,7 +57,9 @@ class Tun(DescriptorLink):
     """A TUN device: IP packets to and from the kernel.
 
     `name` is the device's, made if it is not there; without it the kernel chooses one (see :attr:`name`).
-    `persistent` has it stay when the link is gone. OSError: PermissionError without CAP_NET_ADMIN for a device that is
+    `persistent` has it stay when the link is gone. `offload` leaves TCP's checksums and segments to the kernel as far
+    as it will have them (see :attr:`offload`), and only while the interface has no capture and no other stage: those
+    see real frames. OSError: PermissionError without CAP_NET_ADMIN for a device that is
     not this user's own; FileNotFoundError where the kernel has no such devices; EBUSY when another program has it;
     EINVAL when it is of another kind. ValueError for what cannot be a name.
     """
@@ -56,7 +68,7 @@ class Tun(DescriptorLink):
     _kind = "tun"
     _flag = _IFF_TUN
 
-    def __init__(self, name: str | None = None, *, persistent: bool = False) -> None:
+    def __init__(self, name: str | None = None, *, persistent: bool = False, offload: bool = True) -> None:
         super().__init__()
         self._fd = -1
         if not sys.platform.startswith("linux"):
@@ -64,7 +76,9 @@ class Tun(DescriptorLink):
         wanted = _checked(name or f"{self._kind}%d", name)
         self._fd = self._device()
         try:
+            self._headers = offload and self._has_headers()
             self.name = self._claim(wanted)
+            self._offloads = self._negotiate() if self._headers else 0
             if persistent:
                 fcntl.ioctl(self._fd, _TUNSETPERSIST, 1)
         except OSError as error:
@@ -91,10 +105,34 @@ class Tun(DescriptorLink):
             raise FileNotFoundError(errno.ENOENT, text, _DEVICE) from None
 
     def _claim(self, name: str) -> str:
-        request = _IFREQ.pack(name.encode(), self._flag | _IFF_NO_PI)
+        headers = _IFF_VNET_HDR if self._headers else 0
+        request = _IFREQ.pack(name.encode(), self._flag | _IFF_NO_PI | headers)
         answer = fcntl.ioctl(self._fd, _TUNSETIFF, request)
         device: bytes = _IFREQ.unpack(answer)[0]
         return device.partition(b"\0")[0].decode()
+
+    def _has_headers(self) -> bool:
+        try:
+            (features,) = struct.unpack("=I", fcntl.ioctl(self._fd, _TUNGETFEATURES, bytes(4)))
+        except OSError:
+            return False
+        return bool(features & _IFF_VNET_HDR)
+
+    def _negotiate(self) -> int:
+        """What the device will do: all, or checksums alone, or nothing."""
+        fcntl.ioctl(self._fd, _TUNSETVNETHDRSZ, struct.pack("=i", _VNET_HEADER))
+        for offloads in _OFFLOADS:
+            try:
+                fcntl.ioctl(self._fd, _TUNSETOFFLOAD, offloads)
+            except OSError:
+                continue
+            return offloads
+        return 0
+
+    @property
+    def offload(self) -> bool:
+        """Whether the kernel cuts and sums up for this link's TCP."""
+        return self._offloads == _OFFLOADS[0]
 
     def _explained(self, error: OSError, name: str | None) -> OSError:
         what = name or f"a new {self._kind.upper()} device"
@@ -114,11 +152,13 @@ class Tun(DescriptorLink):
             raise OSError(errno.EBADF, f"{self!r} was detached before")
         super().attach(interface)
         try:
-            self._open(lib.LWIPY_LINK_TUN, self._fd)
+            self._open(lib.LWIPY_LINK_VNET if self._headers else lib.LWIPY_LINK_TUN, self._fd)
         except BaseException:
             super().detach()
             raise
         self._fd = -1
+        if self._headers:
+            check(self._core, lib.lwipy_link_set_offload(self._core, interface.number, self._offloads), repr(self))
 
     def detach(self) -> None:
         super().detach()
