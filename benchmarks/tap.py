@@ -19,12 +19,24 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 from benchmarks.traffic import OURS, THEIRS
 
-#: What the host may be: the network of :mod:`benchmarks.traffic`, and whether a veth pair leaves work to its end.
-HOSTS: Final = {"veth": ("kernel", True), "veth-plain": ("kernel", False), "tap": ("tap", True), "plain": ("plain", True)}
+
+class Host(NamedTuple):
+    """What the host may be: a network of :mod:`benchmarks.traffic`, and whether its device may cut and sum up."""
+
+    network: str
+    offload: bool
+
+
+HOSTS: Final = {
+    "veth": Host("kernel", True),
+    "veth-plain": Host("kernel", False),
+    "tap": Host("tap", True),
+    "plain": Host("plain", False),
+}
 
 
 @dataclass(frozen=True)
@@ -64,7 +76,7 @@ def _offload_off(namespace: str, device: str) -> None:
 def namespaces(host: str) -> Iterator[tuple[str, str]]:
     """The namespaces that host and guest run in, joined; the same one twice for a TAP, which the host makes itself."""
     name = f"bench-{uuid.uuid4().hex[:6]}"
-    made = [f"{name}-guest"] if HOSTS[host][0] != "kernel" else [f"{name}-guest", f"{name}-host"]
+    made = [f"{name}-guest"] if HOSTS[host].network != "kernel" else [f"{name}-guest", f"{name}-host"]
     try:
         for namespace in made:
             _ip("netns", "add", namespace)
@@ -72,7 +84,7 @@ def namespaces(host: str) -> Iterator[tuple[str, str]]:
         if len(made) == 2:
             _ip("link", "add", "v0", "netns", made[0], "type", "veth", "peer", "name", "v0", "netns", made[1])
             for namespace, address in zip(made, (THEIRS, OURS), strict=True):
-                if not HOSTS[host][1]:
+                if not HOSTS[host].offload:
                     _offload_off(namespace, "v0")
                 _ip("-n", namespace, "address", "add", f"{address}/24", "dev", "v0")
                 _ip("-n", namespace, "link", "set", "v0", "up")
@@ -95,31 +107,41 @@ def _line(process: subprocess.Popen[str]) -> str:
     return line
 
 
+def _expect(process: subprocess.Popen[str], word: str) -> None:
+    line = _line(process).strip()
+    if line != word:
+        raise RuntimeError(f"{process.args!r} said {line!r}, expected {word!r}")
+
+
 def run(case: Case, seconds: float = 0.5) -> dict[str, float]:
     """One measurement: ``gbit_per_s``, or ``p50`` and ``p99`` in microseconds."""
-    host_task, guest_task = {"up": ("sink", "source"), "down": ("source", "sink"), "ask": ("ask", "echo")}[case.direction]
-    suffix = "-aio" if case.asynchronous else ""
-    # The guest is blocking in either case, but where the kernel is measured against itself by asyncio too.
-    with namespaces(case.host) as (host, guest):
-        rest = (str(case.streams), str(seconds))
-        hosts = (HOSTS[case.host][0], host_task + suffix, OURS if case.direction == "up" else THEIRS, *rest)
-        guests = ("kernel", guest_task, OURS if case.direction == "up" else THEIRS, *rest)
-        host_listens = case.direction == "up"
-        with contextlib.ExitStack() as exits:
-            processes = {}
-            for is_host in (host_listens, not host_listens):
-                if case.host not in ("veth", "veth-plain") and not is_host and not host_listens:
-                    pass
-                process = _start(host if is_host else guest, *(hosts if is_host else guests))
-                exits.callback(process.wait)
-                exits.callback(process.kill)
-                processes[is_host] = process
-                if is_host is host_listens:
-                    assert _line(process) == "ready\n"
-            reporter = processes[True] if case.direction in ("up", "ask") else processes[False]
-            result: dict[str, Any] = json.loads(_line(reporter))
-            for process in processes.values():
-                process.wait()
+    host_task, guest_task = {
+        "up": ("sink", "source"),
+        "down": ("source", "sink"),
+        "ask": ("ask", "echo"),
+    }[case.direction]
+    host_listens = case.direction == "up"
+    where = OURS if host_listens else THEIRS
+    rest = (where, str(case.streams), str(seconds))
+    host_words = (HOSTS[case.host].network, host_task + ("-aio" if case.asynchronous else ""), *rest)
+    with namespaces(case.host) as (host, guest), contextlib.ExitStack() as exits:
+
+        def start(namespace: str, *words: str) -> subprocess.Popen[str]:
+            process = _start(namespace, *words)
+            exits.enter_context(process)
+            exits.callback(process.kill)
+            return process
+
+        if host_listens:
+            reporter = start(host, *host_words)
+            _expect(reporter, "ready")
+            start(guest, "kernel", guest_task, *rest)
+        else:
+            listener = start(guest, "kernel", guest_task, *rest)
+            _expect(listener, "ready")
+            asker = start(host, *host_words)
+            reporter = asker if case.direction == "ask" else listener
+        result: dict[str, float] = json.loads(_line(reporter))
     if "bytes" in result:
         return {"gbit_per_s": result["bytes"] * 8 / result["seconds"] / 1e9}
     return result
@@ -135,5 +157,43 @@ def compare(cases: list[Case], runs: int = 5, seconds: float = 0.5) -> dict[Case
     return found
 
 
-def median(found: dict[Case, dict[str, list[float]]], case: Case, name: str) -> float:
-    return statistics.median(found[case][name])
+#: What is asked: one case against another, the figure, the least or greatest ratio.
+ASKED: Final = [
+    (Case("tap", "up"), Case("veth", "up"), "gbit_per_s", 0.9),
+    (Case("tap", "down"), Case("veth", "down"), "gbit_per_s", 0.9),
+    (Case("tap", "up", 8), Case("tap", "up"), "gbit_per_s", 1.0),
+    (Case("tap", "down", 8), Case("tap", "down"), "gbit_per_s", 1.0),
+    (Case("tap", "up", 1, True), Case("veth", "up"), "gbit_per_s", 0.6),
+    (Case("tap", "down", 1, True), Case("veth", "down"), "gbit_per_s", 0.6),
+    (Case("plain", "up"), Case("veth-plain", "up"), "gbit_per_s", 0.8),
+    (Case("plain", "down"), Case("veth-plain", "down"), "gbit_per_s", 0.4),
+    (Case("tap", "ask"), Case("veth", "ask"), "p50", 1.5),
+    (Case("tap", "ask"), Case("veth", "ask"), "p99", 2.0),
+    (Case("tap", "ask", 1, True), Case("veth", "ask", 1, True), "p50", 1.5),
+    (Case("tap", "ask", 1, True), Case("veth", "ask", 1, True), "p99", 2.0),
+]
+
+
+def main(words: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks tap", description=__doc__)
+    parser.add_argument("--runs", type=int, default=5, help="runs of each case (default 5)")
+    parser.add_argument("--seconds", type=float, default=0.5, help="how long a transfer runs (default 0.5 s)")
+    parser.add_argument("--only", default="", help="only what has this in its name, as 'up' or 'asyncio'")
+    options = parser.parse_args(words)
+    if lack := lacks():
+        parser.exit(1, f"this needs {', '.join(lack)}\n")
+    asked = [row for row in ASKED if options.only in f"{row[0]} {row[1]}"]
+    cases = list(dict.fromkeys(case for row in asked for case in row[:2]))
+    found = compare(cases, options.runs, options.seconds)
+    for case in cases:
+        for name, values in found[case].items():
+            low, high = min(values), max(values)
+            print(f"{case!s:<30} {name:<10} {statistics.median(values):>8.2f}  ({low:.2f} to {high:.2f})")
+    for ours, theirs, name, asked_ratio in asked:
+        ratio = statistics.median(found[ours][name]) / statistics.median(found[theirs][name])
+        sign = "at least" if name == "gbit_per_s" else "at most"
+        print(f"{ours!s:<30} / {theirs!s:<30} {name:<10} {ratio:>6.2f}  asked: {sign} {asked_ratio}")
+
+
+if __name__ == "__main__":
+    main()

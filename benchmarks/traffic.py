@@ -23,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import lwipy
+from lwipy import aio
 from lwipy.links import Tap
 
 PORT = 7000
@@ -30,7 +31,7 @@ CHUNK = 1 << 20
 ROUNDS = 3000
 OURS, THEIRS = "10.90.0.1", "10.90.0.2"
 
-# -- The two networks ---------------------------------------------------------------------------------------------------
+# -- The two networks -------------------------------------------------------------------------------------------------
 
 
 class Kernel:
@@ -70,11 +71,11 @@ class Stack:
         self.create_connection = stack.create_connection
         self.create_server = stack.create_server
 
-    def open_connection(self, host: str, port: int, **options: Any) -> Awaitable[Any]:
-        return lwipy.aio.open_connection(self._stack, host, port, **options)
+    async def open_connection(self, host: str, port: int, **options: Any) -> Any:
+        return await aio.open_connection(self._stack, host, port, **options)
 
-    def start_server(self, serve: Any, host: str, port: int, **options: Any) -> Awaitable[Any]:
-        return lwipy.aio.start_server(self._stack, serve, host, port, **options)
+    async def start_server(self, serve: Any, host: str, port: int, **options: Any) -> Any:
+        return await aio.start_server(self._stack, serve, host, port, **options)
 
 
 @contextlib.contextmanager
@@ -94,7 +95,7 @@ def network(name: str, asynchronous: bool) -> Iterator[Any]:
         yield Stack(stack)
 
 
-# -- Blocking sockets ---------------------------------------------------------------------------------------------------
+# -- Blocking sockets -------------------------------------------------------------------------------------------------
 
 
 def accepted(net: Any, address: str, streams: int) -> list[Any]:
@@ -168,7 +169,7 @@ def quantiles(times: list[float]) -> Any:
     return {"p50": times[len(times) // 2] * 1e6, "p99": times[len(times) * 99 // 100] * 1e6}
 
 
-# -- asyncio streams ----------------------------------------------------------------------------------------------------
+# -- asyncio streams --------------------------------------------------------------------------------------------------
 
 
 async def serve(net: Any, address: str, streams: int, handle: Callable[..., Awaitable[Any]]) -> list[Any]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import uuid
@@ -84,6 +86,26 @@ class Namespace:
     def ip(self, *words: str) -> None:
         """Runs `ip` inside it."""
         _ip("-n", self.name, *words)
+
+    def tc(self, *words: str) -> None:
+        """Runs `tc` inside it. Skips the test, or fails it in CI, where there is none."""
+        if shutil.which("tc") is None:
+            pytest.fail("no tc") if os.environ.get("CI") else pytest.skip("shaping needs tc (iproute2)")
+        done = subprocess.run(["tc", "-n", self.name, *words], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+    def ethtool(self, device: str, **features: bool) -> None:
+        """Switches offloads of a device inside it: tx, rx, sg, tso, gso, gro."""
+        commands = {"rx": 0x15, "tx": 0x17, "sg": 0x19, "tso": 0x1F, "gso": 0x24, "gro": 0x2C}
+
+        def switch() -> None:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+                for name, on in features.items():
+                    value = ctypes.create_string_buffer(struct.pack("=II", commands[name], on))
+                    request = struct.pack("16sQ16x", device.encode(), ctypes.addressof(value))
+                    fcntl.ioctl(any_socket, 0x8946, request)  # SIOCETHTOOL
+
+        self.inside(switch)
 
     def take(self, device: str, *addresses: str) -> None:
         """Moves a device in and gives it addresses."""

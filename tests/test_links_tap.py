@@ -10,6 +10,7 @@ import struct
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 from kernel_peer import Namespace, namespace, need, without_privileges
@@ -41,7 +42,10 @@ def kernel() -> Iterator[Namespace]:
         yield kernel
 
 
-@pytest.fixture(params=[Tap, Tun])
+@pytest.fixture(
+    params=[Tap, Tun, partial(Tap, offload=False), partial(Tun, offload=False)],
+    ids=["tap", "tun", "plain tap", "plain tun"],
+)
 def cable(request: pytest.FixtureRequest, kernel: Namespace) -> Iterator[Cable]:
     link = kernel.inside(request.param)
     kernel.set_up(link.name, "10.0.0.2/24", "fd00::2/64")
