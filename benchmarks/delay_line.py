@@ -1,9 +1,9 @@
 """A line between two kernels' TCP, or the kernel's and lwipy's: so slow, so long, with such a queue, losing so much.
 
 A process of its own, in real time, the same for whoever sends: ``python -m benchmarks.delay_line SETTINGS``, which is
-JSON. It makes its TAP devices (or joins a unix datagram socket in the place of the first), says their names, and
-passes frames until its standard input ends. Only the direction from the first to the second is slow and loses; the
-delay is half a round trip each way.
+JSON. It makes two TAP devices (or listens at a path for a stream of frames, each behind its length, in the place of the
+first), says their names, and passes frames until its standard input ends. Only the direction from the first to the
+second is slow and loses; the delay is half a round trip each way.
 """
 
 from __future__ import annotations
@@ -78,33 +78,71 @@ def make_tap() -> tuple[int, str]:
     return fd, answer[:16].rstrip(b"\0").decode()
 
 
-def run(settings: dict[str, float], paths: list[str]) -> None:
-    """Two TAP devices, or (with paths, ours and the peer's) a unix datagram socket and one."""
-    if paths:
-        first = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        first.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 22)
-        first.bind(paths[0])
-        first.setblocking(False)
-        fd_a, name_a = first.fileno(), "-"
-        ways_back: Callable[[bytes], object] = lambda frame: first.sendto(frame, paths[1])  # noqa: E731
-    else:
-        fd_a, name_a = make_tap()
-        ways_back = lambda frame: os.write(fd_a, frame)  # noqa: E731
-    fd_b, name_b = make_tap()
-    there = Way(lambda frame: os.write(fd_b, frame), settings, slow=True)
-    back = Way(ways_back, settings, slow=False)
-    print(name_a, name_b, flush=True)
+class Tap:
+    """A TAP device of this process."""
+
+    def __init__(self) -> None:
+        self.fd, self.name = make_tap()
+
+    def read(self) -> bytes:
+        return os.read(self.fd, LONGEST)
+
+    def write(self, frame: bytes) -> None:
+        os.write(self.fd, frame)
+
+
+class Stream:
+    """Frames behind their lengths, as QEMU's stream netdev has them, from whoever connects first."""
+
+    name = "-"
+
+    def __init__(self, path: str) -> None:
+        self.server = socket.socket(socket.AF_UNIX)
+        self.server.bind(path)
+        self.server.listen()
+        self.socket: socket.socket | None = None
+        self.buffer = bytearray()
+
+    @property
+    def fd(self) -> int:
+        return (self.socket or self.server).fileno()
+
+    def read(self) -> bytes:
+        if self.socket is None:
+            self.socket, _ = self.server.accept()
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 22)
+            self.socket.setblocking(False)
+        while len(self.buffer) < 4 or len(self.buffer) < 4 + int.from_bytes(self.buffer[:4], "big"):
+            self.buffer += self.socket.recv(1 << 16)
+        end = 4 + int.from_bytes(self.buffer[:4], "big")
+        frame = bytes(self.buffer[4:end])
+        del self.buffer[:end]
+        return frame
+
+    def write(self, frame: bytes) -> None:
+        if self.socket is not None:
+            self.socket.send(len(frame).to_bytes(4, "big") + frame)
+
+
+def run(settings: dict[str, float], path: str | None = None) -> None:
+    """Two TAP devices, or (with a path) a stream and one."""
+    a: Tap | Stream = Tap() if path is None else Stream(path)
+    b = Tap()
+    there, back = Way(b.write, settings, slow=True), Way(a.write, settings, slow=False)
+    print(a.name, b.name, flush=True)
     while True:
         dues = [way.travelling[0][0] for way in (there, back) if way.travelling]
         wait = max(0.0, min(dues) - time.monotonic()) if dues else None
-        ready, _, _ = select.select([fd_a, fd_b, sys.stdin], [], [], wait)
+        if isinstance(a, Stream) and a.buffer[4:]:
+            wait = min(wait or 0.0, 0.001) if wait is not None else 0.001
+        ready, _, _ = select.select([a.fd, b.fd, sys.stdin], [], [], wait)
         if sys.stdin in ready:
             return
-        for fd, way in ((fd_a, there), (fd_b, back)):
-            if fd in ready:
+        for end, way in ((a, there), (b, back)):
+            if end.fd in ready or (isinstance(end, Stream) and end.buffer):
                 try:
                     for _ in range(64):
-                        way.take(os.read(fd, LONGEST), time.monotonic())
+                        way.take(end.read(), time.monotonic())
                 except OSError:
                     pass
         now = time.monotonic()
@@ -113,4 +151,4 @@ def run(settings: dict[str, float], paths: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run(json.loads(sys.argv[1]), sys.argv[2:])
+    run(json.loads(sys.argv[1]), *sys.argv[2:])

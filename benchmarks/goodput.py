@@ -102,7 +102,7 @@ def goodput(who: str, controller: str, settings: dict[str, float], seconds: floa
     """Mbit/s of one run; `who` sends: "kernel" or "lwipy"."""
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
-        paths = [f"{folder}/line", f"{folder}/lwipy"] if who == "lwipy" else []
+        paths = [f"{folder}/line"] if who == "lwipy" else []
         line = stack.enter_context(program("-m", "benchmarks.delay_line", json.dumps(settings), *paths))
         first, second = line_of(line.stdout).split()
         there = stack.enter_context(namespace())
@@ -125,13 +125,13 @@ def take(name: str, device: str, address: str) -> None:
     ip("-n", name, "link", "set", device, "up")
 
 
-def source(controller: str, theirs: str, ours: str) -> None:
+def source(controller: str, path: str) -> None:
     """lwipy sends until it is killed."""
     import lwipy
-    from lwipy.links import QemuDgram
+    from lwipy.links import QemuStream
 
     with lwipy.Stack() as stack:
-        stack.add_interface(QemuDgram(ours, theirs), ipv4="10.9.0.1/24")
+        stack.add_interface(QemuStream(path, listen=False), ipv4="10.9.0.1/24")
         with stack.socket() as sock:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, controller.encode())
             sock.connect(("10.9.0.2", 5000))
@@ -176,7 +176,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--parallel", type=int, default=1, help="cases at the same time")
     parser.add_argument("--json", type=Path, help="write the figures there")
-    parser.add_argument("--source", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--source", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.source:
         source(*options.source)
