@@ -17,9 +17,9 @@
  * - tcp_listen_closed() forgets the listener in its half-open connections: half_open.c ends those before;
  * - tcp_alloc() without memory ends others, the oldest in TIME_WAIT first: half_open.c and tcp.c make room before.
  *
- * Each bucket says when it wants the timers; 64 of them make a group, which has the least of theirs. A bucket
- * that was selected wants the next tick, whatever it was selected for: nothing is forgotten that way, and it costs one
- * look to find that nothing is to be done. Buckets whose connections all rest cost nothing.
+ * Each bucket says when it wants the timers; 64 of them make a group, which has the least of theirs. Who has selected
+ * a bucket may have done anything to its connections, so it is asked again when it is left, while they are still in the
+ * processor's cache. Buckets whose connections all rest cost nothing.
  *
  * Invariants:
  * 1. A pcb in the state SYN_SENT or later is in the bucket of its 4-tuple, and its 4-tuple does not change.
@@ -27,6 +27,7 @@
  *    connection's bucket and always empty.
  * 3. The number of buckets changes only in lwipy_demux_select() and after a tick, never while lwIP walks a list.
  * 4. A group's `due` is no later than that of any of its buckets, `least` no later than that of any group.
+ *    A bucket's is what its connections want, but for the one at hand while it is `unsettled`.
  * 5. With one bucket, to which lwipy_demux_open(0) keeps it, all this is what lwIP does by itself.
  */
 #include "demux.h"
@@ -50,7 +51,7 @@ static struct bucket nowhere = {NULL, NULL, LWIPY_NEVER};
 static struct bucket *buckets, *at = &nowhere;
 static int64_t *groups;
 static u32_t mask;                   /* buckets, less one */
-static int fixed;
+static int fixed, unsettled;
 static int64_t least = LWIPY_NEVER;
 static size_t live;                  /* pcbs of any kind */
 static unsigned in_time_wait;
@@ -67,19 +68,6 @@ group_of(const struct bucket *bucket)
 }
 
 static void
-point(struct bucket *bucket)
-{
-  if (bucket != at) {
-    at->active = tcp_active_pcbs;
-    at->time_wait = tcp_tw_pcbs;
-    LWIP_ASSERT("a connection that no bucket was selected for", nowhere.active == NULL && nowhere.time_wait == NULL);
-    at = bucket;
-    tcp_active_pcbs = bucket->active;
-    tcp_tw_pcbs = bucket->time_wait;
-  }
-}
-
-static void
 wanted_at(struct bucket *bucket, int64_t tick)
 {
   if (tick < bucket->due) {
@@ -88,6 +76,53 @@ wanted_at(struct bucket *bucket, int64_t tick)
     *group = LWIP_MIN(*group, tick);
     least = LWIP_MIN(least, tick);
   }
+}
+
+static void
+settle(void)
+{
+  if (unsettled) {
+    unsettled = 0;
+    at->due = LWIPY_NEVER;
+    wanted_at(at, lwipy_tcp_timers_wanted());
+  }
+}
+
+/* Among many connections the next one is in no cache, and lwIP reads nearly all of its pcb: fetched in one go. */
+static void
+prefetch(const struct tcp_pcb *pcb)
+{
+#if defined(__GNUC__)
+  size_t line;
+  for (line = 0; pcb != NULL && line < sizeof(*pcb); line += 64) {
+    __builtin_prefetch((const u8_t *)pcb + line, 1);
+  }
+#else
+  LWIP_UNUSED_ARG(pcb);
+#endif
+}
+
+static void
+point(struct bucket *bucket)
+{
+  if (bucket != at) {
+    settle();
+    at->active = tcp_active_pcbs;
+    at->time_wait = tcp_tw_pcbs;
+    LWIP_ASSERT("a connection that no bucket was selected for", nowhere.active == NULL && nowhere.time_wait == NULL);
+    at = bucket;
+    tcp_active_pcbs = bucket->active;
+    tcp_tw_pcbs = bucket->time_wait;
+    prefetch(tcp_active_pcbs);
+  }
+}
+
+/* After something else was pointed at: whoever had selected `before` goes on with it. */
+static void
+point_again(struct bucket *before)
+{
+  point(before);
+  unsettled = before != &nowhere;
 }
 
 static void
@@ -174,7 +209,7 @@ lwipy_demux_select(u32_t hash)
     resize((mask + 1) * 2);          /* without memory for it the lists are longer, that is all */
   }
   point(&buckets[hash & mask]);
-  wanted_at(at, lwipy_tick + 1);
+  unsettled = 1;
 }
 
 void
@@ -227,7 +262,7 @@ lwipy_demux_each(void (*visit)(void *argument), void *argument)
       visit(argument);
     }
   }
-  point(before);
+  point_again(before);
 }
 
 /* ---- lwIP's side --------------------------------------------------------------------------------------------------- */
@@ -244,7 +279,7 @@ lwipy_segment_begin(const struct pbuf *p)
     const ip_addr_t *local = ip_current_dest_addr(), *remote = ip_current_src_addr();
     /* Segments come in trains: the one before is likely to have been of the same connection. */
     if (tcp_active_pcbs != NULL && is_between(tcp_active_pcbs, local, ours, remote, theirs)) {
-      wanted_at(at, lwipy_tick + 1);
+      unsettled = 1;
     } else {
       lwipy_demux_select(lwipy_demux_hash(local, ours, remote, theirs));
     }
@@ -330,7 +365,7 @@ lwipy_demux_shed(unsigned count)
       done++;
     }
   }
-  point(before);
+  point_again(before);
   lwipy_demux_left_time_wait(done);
   lwipy_drops.time_wait += done;
   return done;
@@ -372,6 +407,7 @@ check(void)
 int64_t
 lwipy_demux_due(void)
 {
+  settle();
   return least;
 }
 
@@ -409,6 +445,7 @@ void
 lwipy_demux_run(int64_t (*run)(void))
 {
   size_t i, count = mask / GROUP + 1;
+  lwipy_demux_nowhere();
   for (i = 0; i < count; i++) {
     if (groups[i] <= lwipy_tick) {
       run_group(&groups[i], buckets + i * GROUP, buckets + LWIP_MIN((i + 1) * GROUP, (size_t)mask + 1), run);

@@ -14,7 +14,7 @@ int lwipy_demux_open(int on);      /* off: one bucket, and lwIP works as it came
 void lwipy_demux_born(void);
 void lwipy_demux_died(void);
 
-/* Point lwIP's lists at a bucket, and let its timers look at it with the next tick. */
+/* Point lwIP's lists at a bucket. When it is left, its connections are asked when they want the timers. */
 u32_t lwipy_demux_hash(const ip_addr_t *local, u16_t local_port, const ip_addr_t *remote, u16_t remote_port);
 void lwipy_demux_select(u32_t hash);
 void lwipy_demux_select_pcb(const struct tcp_pcb *pcb);    /* of a pcb that is active or in TIME_WAIT */
@@ -30,9 +30,10 @@ void lwipy_demux_each(void (*visit)(void *argument), void *argument);
 void lwipy_demux_left_time_wait(unsigned count);
 unsigned lwipy_demux_shed(unsigned count);   /* ends so many of them, for their memory; how many there were */
 
-/* For tcp_timers.c. A bucket is due at a tick: `run` answers with the next one that it wants. */
+/* With tcp_timers.c. A bucket is due at a tick: `run` answers with the next one that it wants. */
 extern int64_t lwipy_tick;         /* fast ticks that have passed */
 int64_t lwipy_demux_due(void);     /* the first one, or LWIPY_NEVER */
 void lwipy_demux_run(int64_t (*run)(void));
+int64_t lwipy_tcp_timers_wanted(void);   /* by the connections of the bucket at hand; or LWIPY_NEVER */
 
 #endif /* LWIPY_DEMUX_H */

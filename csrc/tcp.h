@@ -34,7 +34,7 @@ void lwipy_tcp_release(struct lwipy_end *end, int abort);
 int lwipy_tcp_bind(struct lwipy_end *end, const ip_addr_t *ip, u16_t port);
 int lwipy_tcp_connect(struct lwipy_end *end, const ip_addr_t *ip, u16_t port);
 int lwipy_tcp_error(struct lwipy_end *end);
-void lwipy_tcp_touch(struct lwipy_end *end);         /* the timers look at it with the next tick */
+void lwipy_tcp_touch(struct lwipy_end *end);         /* it may want its timers at another time now */
 int lwipy_tcp_ready(struct lwipy_end *end);
 void lwipy_tcp_addresses(struct lwipy_end *end, lwipy_address *local, lwipy_address *remote);
 int lwipy_tcp_set_option(struct lwipy_end *end, int option, int value);

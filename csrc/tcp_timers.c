@@ -75,8 +75,9 @@ active_wants(const struct tcp_pcb *pcb)
   return wanted;
 }
 
-static int64_t
-bucket_wants(void)
+/* What the bucket at hand wants. */
+int64_t
+lwipy_tcp_timers_wanted(void)
 {
   const struct tcp_pcb *pcb;
   int64_t least = LWIPY_NEVER;
@@ -135,7 +136,7 @@ tick_bucket(void)
     calls++;
     lwipy_demux_left_time_wait(before - time_wait_count());
   }
-  return bucket_wants();
+  return lwipy_tcp_timers_wanted();
 }
 
 /* Time passes without ticks being run. */
