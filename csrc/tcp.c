@@ -12,7 +12,7 @@
  * 2. A callback never closes or aborts the pcb and never returns ERR_ABRT.
  * 3. Releasing an endpoint detaches it first (no callback will see it), then closes the pcb: lwIP goes on alone, sends
  *    what is queued and the FIN, and answers what comes.
- * 4. An endpoint waits in its listener's accept queue (`parent` is set) or belongs to Python, never both.
+ * 4. An endpoint waits in its listener's accept queue or belongs to Python, never both.
  * 5. Before every call of lwIP for a pcb `lwipy_rcvbuf` (lwIP's TCP_WND) is the socket's own, and the pcb's bucket is
  *    selected (demux.c): lwipy_tcp_use_window().
  * 6. Queued bytes are given to the reader before the error or the end that came after them.

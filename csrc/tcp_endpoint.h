@@ -30,11 +30,12 @@ struct lwipy_tcp {
   ip_addr_t bound;                 /* what a pcb starts with: the family, and where bind() put it */
   u16_t bound_port;
   struct lwipy_rxqueue queue;
-  /* a listener's: connections not yet accepted */
-  u32_t backlog, waiting;
-  struct lwipy_tcp *first, **last;
-  /* a waiting connection's */
-  struct lwipy_tcp *parent, *next;
+  u32_t backlog, waiting;          /* a listener's: connections not yet accepted */
+  union {
+    struct lwipy_tcp *first;       /* of them */
+    struct lwipy_tcp *next;        /* a waiting connection's */
+  };
+  struct lwipy_tcp **last;
 };
 
 struct tcp_pcb *lwipy_tcp_detach(struct lwipy_tcp *tcp);   /* from here on lwIP goes on alone with the pcb */

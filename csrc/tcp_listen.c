@@ -49,7 +49,6 @@ on_accept(void *arg, struct tcp_pcb *pcb, err_t err)
   lwipy_autotune_shaken(tcp, lwipy_sending_shaken(pcb));
   pcb->mss = LWIP_MAX(pcb->mss, LEAST_MSS);
   lwipy_tcp_remember(tcp);
-  tcp->parent = listener;
   *listener->last = tcp;
   listener->last = &tcp->next;
   listener->waiting++;
@@ -141,8 +140,7 @@ core_tcp_accept(lwipy_handle handle, lwipy_handle *out)
     listener->last = &listener->first;
   }
   listener->waiting--;
-  tcp->next = tcp->parent = NULL;
-  tcp->last = &tcp->first;
+  tcp->next = NULL;
   *out = tcp->end.handle;
   /* Events of its time in the queue went to nobody: say again what waits. */
   tcp->end.armed = LWIPY_READABLE | LWIPY_WRITABLE;

@@ -8,7 +8,6 @@ import pytest
 from conftest import Pair
 from test_demux import Crowd, accept_all
 
-import lwipy
 from lwipy import TcpState
 from lwipy.testing import VirtualTime
 
@@ -30,9 +29,9 @@ def test_twelve_thousand_connections(hosts: Pair) -> None:
         hosts.b.poll()
         hosts.a.poll()
         assert server.recv(10) == client.address[1].to_bytes(2, "big")
-    for server, client in crowd.ends:
-        client.close()
-        server.close()
+    for pair in crowd.ends:
+        for end in pair:
+            end.close()
     hosts.time.run(limit=10)
     assert hosts.a.statistics.endpoints == 3
     assert hosts.b.statistics.endpoints == 0
@@ -47,11 +46,11 @@ def test_connections_in_time_wait_are_bounded(virtual: VirtualTime) -> None:
         clients = [hosts.b.tcp() for _ in range(200)]
         for client in clients:
             client.connect(("10.0.0.1", 80))
-        virtual.settle()
-        for client, server in zip(clients, accept_all(listener), strict=True):
+        virtual.run(lambda: listener.info.queued == len(clients))
+        for client in clients:
             client.close()
-            hosts.b.poll()
-            hosts.a.poll()
+        virtual.settle()
+        for server in accept_all(listener):
             server.close()
         virtual.settle()
     statistics = hosts.b.statistics
@@ -61,7 +60,7 @@ def test_connections_in_time_wait_are_bounded(virtual: VirtualTime) -> None:
     assert hosts.b.statistics.memory_used < 1 << 20
 
 
-# -- Without memory --------------------------------------------------------------------------------------------------------
+# -- Without memory ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -137,4 +136,3 @@ def test_new_connections_are_refused_before_the_old_ones_suffer(small: Pair) -> 
             except BlockingIOError:
                 pass
     assert client.info.state is TcpState.ESTABLISHED, "once there is memory again its SYN is answered"
-    assert lwipy.Stack is not None
