@@ -1,7 +1,7 @@
 """``python -m benchmarks scale``: one stack with 100 to 50 000 connections, from C and from Python.
 
 Two stacks of one process and one thread, joined by a wire, checksums off. Times are the processor's. A segment's cost
-includes both ends, the application, and its acknowledgement; bytes are given on each of 64 connections chosen at random.
+includes both ends, the application, and its acknowledgement; a byte goes by each of 64 connections at random.
 """
 
 from __future__ import annotations

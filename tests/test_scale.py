@@ -8,10 +8,14 @@ import pytest
 from conftest import Pair
 from test_demux import Crowd, accept_all
 
-from lwipy import TcpState
+from lwipy import TcpEndpoint, TcpState
 from lwipy.testing import VirtualTime
 
 COUNT = 12_000
+
+
+def state(end: TcpEndpoint) -> str:
+    return end.info.state.name
 
 
 def test_twelve_thousand_connections(hosts: Pair) -> None:
@@ -46,7 +50,7 @@ def test_connections_in_time_wait_are_bounded(virtual: VirtualTime) -> None:
         clients = [hosts.b.tcp() for _ in range(200)]
         for client in clients:
             client.connect(("10.0.0.1", 80))
-        virtual.run(lambda: listener.info.queued == len(clients))
+        virtual.run(lambda: listener.info.queued == 200)
         for client in clients:
             client.close()
         virtual.settle()
@@ -86,7 +90,7 @@ def test_without_memory_sends_wait_and_no_connection_is_lost(small: Pair) -> Non
     assert statistics.memory_waits > 0
     assert statistics.memory_used < statistics.memory_limit
     assert sent[-1] == 0, "the last of them had no memory left at all"
-    with pytest.raises(OSError, match="memory|buffer"):
+    with pytest.raises(OSError, match=r"memory|buffer"):
         small.a.tcp()
     assert small.a.statistics.memory_refused > 0
     small.time.run(limit=1.0)
@@ -126,7 +130,7 @@ def test_new_connections_are_refused_before_the_old_ones_suffer(small: Pair) -> 
     small.b.poll()
     small.a.poll()
     small.b.poll()
-    assert client.info.state is TcpState.SYN_SENT
+    assert state(client) == "SYN_SENT"
     for _ in range(100):
         small.time.run(limit=0.2)
         for _, other in crowd.ends:
@@ -135,4 +139,4 @@ def test_new_connections_are_refused_before_the_old_ones_suffer(small: Pair) -> 
                     pass
             except BlockingIOError:
                 pass
-    assert client.info.state is TcpState.ESTABLISHED, "once there is memory again its SYN is answered"
+    assert state(client) == "ESTABLISHED", "once there is memory again its SYN is answered"
