@@ -6,12 +6,15 @@ includes both ends, the application, and its acknowledgement; a byte goes by eac
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import gc
+import json
 import statistics
 import time
 import tracemalloc
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import lwipy
@@ -116,7 +119,12 @@ def measure(runs: int) -> Iterator[dict[str, Any]]:
         yield {"connections": count, **row, "segment_lowest": min(spread), "segment_highest": max(spread)}
 
 
-def main(runs: int = 5) -> list[dict[str, Any]]:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=5, help="runs of each (default 5)")
+    parser.add_argument("--json", type=Path, help="write the figures there")
+    options = parser.parse_args()
+    runs = options.runs
     rows = list(measure(runs))
     print("connections  ns/segment   (lowest to highest)  bytes/end  set up/s  closed/s  idle CPU")
     for row in rows:
@@ -134,7 +142,8 @@ def main(runs: int = 5) -> list[dict[str, Any]]:
     print(f"asyncio streams: {rate:.0f} connections a second")
     extra = {"one_list_1000": plain, "python_bytes": python, "asyncio_rate": rate, "deadlines": deadlines()}
     print(f"stacks with an idle connection that wake by themselves: {extra['deadlines']} of 2")
-    return [*rows, extra]
+    if options.json is not None:
+        options.json.write_text(json.dumps([*rows, extra], indent=2) + "\n")
 
 
 if __name__ == "__main__":
