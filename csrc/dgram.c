@@ -32,7 +32,10 @@ lwipy_dgram_new(int kind, int family, int protocol)
     lwipy_end_free(&dgram->end);
     return NULL;
   }
+  /* RFC 1112: to a group, one hop unless told otherwise. Members on this very stack hear it, as with the kernel. */
   if (kind == LWIPY_UDP) {
+    udp_set_multicast_ttl(dgram->pcb.udp, 1);
+    udp_setflags(dgram->pcb.udp, (u8_t)(udp_flags(dgram->pcb.udp) | UDP_FLAGS_MULTICAST_LOOP));
     udp_recv(dgram->pcb.udp, lwipy_on_udp, dgram);
   } else {
     raw_recv(dgram->pcb.raw, lwipy_on_raw, dgram);

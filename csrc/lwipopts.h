@@ -43,6 +43,7 @@
 
 /* --- IPv4 ------------------------------------------------------------------------------------------------- */
 #define IP_FORWARD                      0
+#define IP_DEFAULT_TTL                  64  /* RFC 1122, and what every host has; lwIP's 255 tells us from them */
 #define IP_SOF_BROADCAST                1   /* EACCES unless SO_BROADCAST, as everywhere */
 #define IP_REASS_MAX_PBUFS              2048 /* 65507-byte datagrams are 45 fragments; several at a time */
 #define ARP_TABLE_SIZE                  127

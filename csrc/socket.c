@@ -56,12 +56,14 @@ int
 core_bind(lwipy_handle handle, const lwipy_address *address)
 {
   struct lwipy_end *end = find(handle);
+  const struct ip_pcb *pcb;
   ip_addr_t ip;
   if (end == NULL) {
     return LWIPY_EHANDLE;
   }
   if (address->family == 0) {
-    ip = *IP_ANY_TYPE;             /* both families */
+    pcb = is_tcp(end) ? lwipy_tcp_ip_pcb(end) : lwipy_dgram_ip_pcb(end);
+    ip = pcb != NULL && IP_IS_V6_VAL(pcb->local_ip) ? *IP6_ADDR_ANY : *IP_ANY_TYPE; /* IPV6_V6ONLY, or both families */
   } else if (lwipy_address_to_ip(address, &ip) != 0) {
     return LWIPY_EARG;
   }

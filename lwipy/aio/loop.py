@@ -14,7 +14,7 @@ import asyncio
 import contextvars
 import selectors
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -23,6 +23,7 @@ from lwipy.aio.addresses import to_socket
 from lwipy.aio.driver import LoopDriver, ensure_driven
 from lwipy.aio.transport import StreamTransport
 from lwipy.blocking import Socket
+from lwipy.blocking import names as functions
 from lwipy.endpoints import TcpEndpoint, UdpEndpoint
 
 if TYPE_CHECKING:
@@ -31,6 +32,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 E = TypeVar("E", TcpEndpoint, UdpEndpoint)
 _SENDFILE_BLOCK: Final = 256 * 1024
+#: Options that are taken beside `sock`, where those of addresses mean nothing any more.
+_TLS: Final = {"ssl", "ssl_handshake_timeout", "ssl_shutdown_timeout"}
+_ADDRESSES: Final = {
+    "family", "proto", "flags", "local_addr", "happy_eyeballs_delay", "interleave", "all_errors",
+}  # fmt: skip
+_LISTENING: Final = {
+    "family", "flags", "backlog", "reuse_address", "reuse_port", "keep_alive", "start_serving",
+}  # fmt: skip
+_DATAGRAMS: Final = {
+    "local_addr", "remote_addr", "family", "proto", "flags", "reuse_address", "reuse_port", "allow_broadcast",
+}  # fmt: skip
 
 
 class StackEventLoop(asyncio.SelectorEventLoop):
@@ -67,10 +79,8 @@ class StackEventLoop(asyncio.SelectorEventLoop):
         return await names.getaddrinfo(self.stack, host, port, **hints)
 
     async def getnameinfo(self, sockaddr: Any, flags: int = 0) -> tuple[str, str]:
-        """Numbers; a stack does not ask for names of addresses. socket.gaierror when one is required."""
-        if flags & socket.NI_NAMEREQD:
-            raise socket.gaierror(socket.EAI_NONAME, f"no name of {sockaddr[0]!r} is known")
-        return str(sockaddr[0]), str(sockaddr[1])
+        """The hosts table's name of a numeric address, else numbers: a stack asks nobody for names of addresses."""
+        return functions.getnameinfo(self.stack, sockaddr, flags)
 
     # -- Transports ------------------------------------------------------------------------------------------------
 
@@ -85,18 +95,21 @@ class StackEventLoop(asyncio.SelectorEventLoop):
     ) -> Any:
         if isinstance(sock, Socket):
             _refuse_both(host, port)
-            options = {name: value for name, value in options.items() if name.startswith(("ssl", "server_hostname"))}
+            _refuse(options, _TLS | {"server_hostname", *_ADDRESSES})
             return await connection.make_transport(_endpoint(sock, TcpEndpoint), protocol_factory, _tls(options), sock)
         if sock is not None:
             return await super().create_connection(protocol_factory, host, port, sock=sock, **options)
         if host is None and port is None:
             raise ValueError("host and port was not specified and no sock specified")
         options.pop("proto", None)
+        if options.get("ssl") and not host:
+            options.setdefault("server_hostname", "")  # which is none: localhost below is the address, no name to trust
         return await connection.create_connection(self.stack, protocol_factory, host or "localhost", port, **options)
 
     async def connect_accepted_socket(self, protocol_factory: Callable[[], Any], sock: Any, **options: Any) -> Any:
         if not isinstance(sock, Socket):
             return await super().connect_accepted_socket(protocol_factory, sock, **options)
+        _refuse(options, _TLS)
         settings = _tls(options, server_side=True)
         return await connection.make_transport(_endpoint(sock, TcpEndpoint), protocol_factory, settings, sock)
 
@@ -116,6 +129,7 @@ class StackEventLoop(asyncio.SelectorEventLoop):
         if not isinstance(sock, Socket):
             return await super().create_server(protocol_factory, sock=sock, **options)
         _refuse_both(host, port)
+        _refuse(options, _TLS | _LISTENING)
         listener = _endpoint(sock, TcpEndpoint)
         made = server.Server(
             self, [listener], protocol_factory, _tls(options, server_side=True), options.get("backlog", 100), [sock]
@@ -134,6 +148,12 @@ class StackEventLoop(asyncio.SelectorEventLoop):
             return await datagram.create_datagram_endpoint(self.stack, protocol_factory, *addresses, **options)
         if not isinstance(sock, Socket):
             return await super().create_datagram_endpoint(protocol_factory, *addresses, sock=sock, **options)
+        _refuse(options, _DATAGRAMS)
+        given = {name: value for name, value in options.items() if value}
+        if any(addresses) or given:
+            raise ValueError(
+                f"socket modifier keyword arguments can not be used when sock is specified: {addresses or given}"
+            )
         endpoint = _endpoint(sock, UdpEndpoint)
         peer = endpoint.peer
         remote = None if peer is None else to_socket(peer, endpoint.family)
@@ -213,6 +233,7 @@ class StackEventLoop(asyncio.SelectorEventLoop):
             return await super().sock_sendfile(sock, file, offset, count, fallback=fallback)
         if not fallback:
             raise asyncio.SendfileNotAvailableError("a stack's sockets have no native sendfile")
+        self._check_sendfile_params(sock, file, offset, count)  # type: ignore[attr-defined]
         if offset:
             file.seek(offset)
         sent = 0
@@ -230,7 +251,9 @@ class StackEventLoop(asyncio.SelectorEventLoop):
         return sent
 
     async def _numeric(self, sock: Socket, address: Any) -> Any:
-        """`address` with numbers for its host."""
+        """`address` with numbers for its host. TypeError for what is no tuple, as the socket's own."""
+        if not isinstance(address, tuple) or len(address) < 2:
+            return sock._resolve(address, "connect")
         ensure_driven(self.stack)
         infos = await self.getaddrinfo(address[0], address[1], family=sock.family, type=sock.type)
         found = infos[0][4]
@@ -240,6 +263,11 @@ class StackEventLoop(asyncio.SelectorEventLoop):
 def _refuse_both(host: Any, port: Any) -> None:
     if host is not None or port is not None:
         raise ValueError("host/port and sock can not be specified at the same time")
+
+
+def _refuse(options: dict[str, Any], known: Set[str]) -> None:
+    for name in options.keys() - known:
+        raise TypeError(f"unexpected keyword argument {name!r}")
 
 
 def _tls(options: dict[str, Any], server_side: bool = False) -> tls.TlsSettings:

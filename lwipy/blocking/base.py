@@ -30,6 +30,7 @@ from lwipy.blocking.description import (
     description_of,
 )
 from lwipy.blocking.names import resolve
+from lwipy.blocking.waiting import checked_timeout
 from lwipy.endpoints import TcpEndpoint, TcpInfo, TcpState, UdpEndpoint
 from lwipy.endpoints.udp import DatagramEndpoint
 
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
 
 E = TypeVar("E", bound=enum.IntEnum)
 
-#: The kernel's time_t in nanoseconds ends here, and so do the socket module's timeouts.
-_LONGEST_TIMEOUT: Final = 2**63 / 1e9
 #: A connection in these has no peer any more, to the kernel.
 _OVER: Final = (TcpState.CLOSED, TcpState.TIME_WAIT)
 _NONBLOCK: Final[int] = getattr(socket, "SOCK_NONBLOCK", 0)
@@ -83,6 +82,8 @@ class SocketBase(socket.socket):
         self._io_refs = 0
         self._closed = False
         self._timeout = socket.getdefaulttimeout()
+        for number in (family, type, proto):
+            c_int(number)
         found = None if fileno is None else _find(fileno)
         self._family = _member(socket.AddressFamily, _family_of(found) if family == -1 else family)
         self._type = _member(socket.SocketKind, (_type_of(found) if type == -1 else type) & ~_TYPE_FLAGS)
@@ -109,6 +110,8 @@ class SocketBase(socket.socket):
             return stack.tcp(family)
         if self._type == socket.SOCK_DGRAM:
             return stack.udp(family)
+        if self._type == socket.SOCK_RAW and not 0 < self._protocol < 256:
+            raise fault(errno.EINVAL if self._protocol else errno.EPROTONOSUPPORT)
         if self._type == socket.SOCK_RAW:
             return stack.raw(self._protocol, 4 if family else 6)
         raise OSError(errno.ESOCKTNOSUPPORT, f"Socket type not supported: {self._type!r}")
@@ -202,16 +205,7 @@ class SocketBase(socket.socket):
             os.set_blocking(self._descriptor, value is None)
 
     def settimeout(self, value: float | None, /) -> None:
-        if value is not None:
-            value = value if isinstance(value, float) else operator.index(value)
-            if value != value:
-                raise ValueError("Invalid value NaN (not a number)")
-            if value < 0:
-                raise ValueError("Timeout value out of range")
-            if value > _LONGEST_TIMEOUT:
-                raise OverflowError("timeout doesn't fit into C timeval")
-            value = float(value)
-        self._set_timeout(value)
+        self._set_timeout(checked_timeout(value))
 
     def gettimeout(self) -> float | None:
         return self._timeout
@@ -221,7 +215,7 @@ class SocketBase(socket.socket):
         return self._timeout
 
     def setblocking(self, flag: bool, /) -> None:
-        self._set_timeout(None if flag else 0.0)
+        self._set_timeout(None if operator.index(flag) else 0.0)
 
     def getblocking(self) -> bool:
         return self._timeout != 0
@@ -351,6 +345,8 @@ def _refuse_the_hosts_tls() -> None:
 
 
 def _find(descriptor: int) -> Description:
+    if operator.index(descriptor) < 0:
+        raise ValueError("negative file descriptor")
     found = description_of(descriptor)
     if found is None:
         raise bad_descriptor()

@@ -12,7 +12,7 @@ from lwipy.blocking.description import Description
 from lwipy.blocking.names import getaddrinfo
 from lwipy.blocking.race import Race, Winner, in_turns
 from lwipy.blocking.socket import Socket
-from lwipy.blocking.waiting import Waiters
+from lwipy.blocking.waiting import Waiters, checked_timeout
 from lwipy.endpoints import TcpEndpoint
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def create_connection(
     """
     host, port = address
     candidates = in_turns(getaddrinfo(stack, host, port, 0, socket.SOCK_STREAM))
-    limit = socket.getdefaulttimeout() if timeout is _DEFAULT else timeout
+    limit = socket.getdefaulttimeout() if timeout is _DEFAULT else checked_timeout(timeout)
     waiters = Waiters(stack)
 
     def listen(endpoint: TcpEndpoint) -> None:

@@ -16,6 +16,7 @@ from lwipy.addresses import parse_ip
 from lwipy.blocking.waiting import Waiters
 from lwipy.endpoints import Lookup
 from lwipy.endpoints.resolver import local_answer
+from lwipy.errors import StackClosedError
 
 if TYPE_CHECKING:
     from lwipy.stack import Stack
@@ -87,9 +88,12 @@ def _ask_dns(stack: Stack, name: str, families: Sequence[int], timeout: float | 
     lookup = Lookup(stack, name, families, done)
     try:
         # A non-blocking socket's connect() blocks while it resolves, as the system's does.
-        return waiters.until(answer, timeout or None)
+        addresses = waiters.until(answer, timeout or None)
     finally:
         lookup.cancel()
+    if stack.closed:
+        raise StackClosedError
+    return addresses
 
 
 def _ask_host(name: str) -> list[str]:
@@ -102,6 +106,8 @@ def _service(port: int | str | bytes | None, flags: int) -> int:
         return 0
     if isinstance(port, int):
         return _port(port)
+    if not isinstance(port, str | bytes):
+        raise OSError("Int or String expected")
     text = port.decode() if isinstance(port, bytes) else port
     if text.isdecimal():
         return _port(int(text))
@@ -132,7 +138,7 @@ def getaddrinfo(
     if host is None and port is None:
         raise socket.gaierror(socket.EAI_NONAME, "neither host nor port was given")
     number = _service(port, flags)
-    name = host.decode() if isinstance(host, bytes) else host
+    name = None if host is None else _name(host, "getaddrinfo() argument 1 must be string or None")
     if not name:
         passive = bool(flags & socket.AI_PASSIVE)
         answer = ("::", "0.0.0.0") if passive else ("::1", "127.0.0.1")
@@ -145,15 +151,37 @@ def getaddrinfo(
     for address in addresses:
         bare, _, scope = address.partition("%")
         version6 = _version(bare) == 6
-        sockaddr: Any = (bare, number, 0, stack._scope_number(scope)) if version6 else (bare, number)
+        sockaddr: Any = (bare, number, 0, _scope_number(stack, scope)) if version6 else (bare, number)
         for kind, protocol in _TYPES.items():
-            if type in (0, kind) and (proto in (0, protocol) or kind == socket.SOCK_RAW):
+            if type in (0, kind) and _fits(kind, type, proto):
                 canonical = name or "" if flags & socket.AI_CANONNAME and not found else ""
                 version = socket.AF_INET6 if version6 else socket.AF_INET
                 found.append((version, kind, proto or protocol, canonical, sockaddr))
     if not found:
         raise socket.gaierror(socket.EAI_SOCKTYPE, "ai_socktype not supported")
     return found
+
+
+def _fits(kind: int, wanted: int, proto: int) -> bool:
+    """Whether a type of socket has the protocol. Raw ones have any, but one that has its own type must be asked for."""
+    if proto in (0, _TYPES[socket.SocketKind(kind)]):
+        return True
+    return kind == socket.SOCK_RAW and (wanted == kind or proto not in _TYPES.values())
+
+
+def _scope_number(stack: Stack, scope: str) -> int:
+    try:
+        return stack._scope_number(scope)
+    except ValueError as error:
+        raise socket.gaierror(socket.EAI_NONAME, f"Name or service not known: {error}") from None
+
+
+def _name(host: object, expected: str) -> str:
+    if isinstance(host, bytes | bytearray):
+        return host.decode()
+    if not isinstance(host, str):
+        raise TypeError(f"{expected}, not {host.__class__.__name__}")
+    return host
 
 
 def _is_number(name: str) -> bool:
@@ -166,6 +194,7 @@ def _is_number(name: str) -> bool:
 
 def gethostbyname(stack: Stack, hostname: str) -> str:
     """The first IPv4 address of a name. socket.gaierror when it has none."""
+    hostname = _name(hostname, "gethostbyname() argument 1 must be str, bytes or bytearray")
     if hostname == "<broadcast>":
         return "255.255.255.255"
     return resolve(stack, hostname, socket.AF_INET)[0]
@@ -173,6 +202,7 @@ def gethostbyname(stack: Stack, hostname: str) -> str:
 
 def gethostbyname_ex(stack: Stack, hostname: str) -> tuple[str, list[str], list[str]]:
     """The name, its aliases (none: lwIP does not tell) and its IPv4 addresses."""
+    hostname = _name(hostname, "gethostbyname_ex() argument 1 must be str, bytes or bytearray")
     return hostname, [], resolve(stack, hostname, socket.AF_INET)
 
 
@@ -181,6 +211,7 @@ def gethostbyname_ex(stack: Stack, hostname: str) -> tuple[str, list[str], list[
 
 def gethostbyaddr(stack: Stack, ip_address: str) -> tuple[str, list[str], list[str]]:
     """The names that the hosts table has for an address, or for those of a name. socket.herror when it has none."""
+    ip_address = _name(ip_address, "gethostbyaddr() argument 1 must be str, bytes or bytearray")
     addresses = [str(parse_ip(ip_address))] if _is_number(ip_address) else resolve(stack, ip_address)
     names = _names_of(stack, addresses)
     if not names:

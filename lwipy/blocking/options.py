@@ -6,6 +6,7 @@ What lwIP has not answers ``OSError`` ENOPROTOOPT, as the kernel does for what i
 from __future__ import annotations
 
 import errno
+import operator
 import socket
 import struct
 import sys
@@ -71,6 +72,11 @@ _RANGES: Final = {
     Option.KEEPIDLE: (1, 32767), Option.KEEPINTVL: (1, 32767), Option.KEEPCNT: (1, 127),
 }  # fmt: skip
 _CONGESTION: Final = (socket.IPPROTO_TCP, getattr(socket, "TCP_CONGESTION", 13))
+_PROTOCOLS: Final[dict[int, int]] = {
+    socket.SOCK_STREAM: socket.IPPROTO_TCP,
+    socket.SOCK_DGRAM: socket.IPPROTO_UDP,
+}
+_MAXSEG: Final = (socket.IPPROTO_TCP, getattr(socket, "TCP_MAXSEG", -1))
 _LINGER: Final = struct.Struct("ii")
 _JOIN: Final = {(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP), (socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP)}
 _LEAVE: Final = {(socket.IPPROTO_IP, socket.IP_DROP_MEMBERSHIP), (socket.IPPROTO_IPV6, socket.IPV6_LEAVE_GROUP)}
@@ -82,12 +88,11 @@ def unsupported(level: int, name: int) -> OSError:
 
 def set_option(sock: Socket, level: int, name: int, value: int | bytes | None, length: int | None) -> None:
     """setsockopt()."""
-    key = (level, name)
+    key = _key(sock, level, name)
     if value is None:
         value = bytes(length or 0)
     if key in PLAIN:
-        number = value if isinstance(value, int) else int.from_bytes(value[:4], sys.byteorder, signed=True)
-        sock._set_plain(PLAIN[key], _valid(PLAIN[key], number))
+        sock._set_plain(PLAIN[key], _valid(PLAIN[key], _number(level, value)))
     elif key == (socket.SOL_SOCKET, socket.SO_LINGER):
         if isinstance(value, int) or len(value) != _LINGER.size:
             raise OSError(errno.EINVAL, "SO_LINGER takes struct.pack('ii', onoff, seconds)")
@@ -118,6 +123,22 @@ def set_option(sock: Socket, level: int, name: int, value: int | bytes | None, l
             sock._set_plain(Option.REUSEADDR, 1)
     else:
         raise unsupported(level, name)
+
+
+def _key(sock: Socket, level: int, name: int) -> tuple[int, int]:
+    key = operator.index(level), operator.index(name)
+    if level == socket.IPPROTO_IPV6 and sock.family != socket.AF_INET6:
+        raise unsupported(*key)
+    return key
+
+
+def _number(level: int, value: int | bytes) -> int:
+    """C's int, or the one byte that level IP takes as well."""
+    if isinstance(value, int):
+        return value
+    if len(value) < 4 and not (value and level == socket.IPPROTO_IP):
+        raise OSError(errno.EINVAL, f"Invalid argument: {len(value)} bytes are no int")
+    return int.from_bytes(value[:4], sys.byteorder, signed=True) if len(value) >= 4 else value[0]
 
 
 def _valid(option: Option, number: int) -> int:
@@ -165,7 +186,10 @@ def _change_group(sock: Socket, level: int, value: bytes, *, join: bool) -> None
         index = struct.unpack_from("=i", value, 16)[0]
         interface = _by_number(sock, index) if index else None
     endpoint = sock._datagrams()
-    (endpoint.join if join else endpoint.leave)(group, interface)
+    try:
+        (endpoint.join if join else endpoint.leave)(group, interface)
+    except ValueError as error:
+        raise OSError(errno.EINVAL, f"Invalid argument: {error}") from None
 
 
 def _outgoing(sock: Socket, level: int, value: int | bytes) -> int:
@@ -187,24 +211,27 @@ def _address_of(sock: Socket, number: int) -> bytes:
 
 def get_option(sock: Socket, level: int, name: int, length: int) -> int | bytes:
     """getsockopt()."""
-    key = (level, name)
+    key = _key(sock, level, name)
     value: int
     if key == (socket.SOL_SOCKET, socket.SO_ERROR):
         error = sock._endpoint.take_error()
         value = 0 if error is None else error.errno or errno.EIO
     elif key == (socket.SOL_SOCKET, socket.SO_TYPE):
-        value = sock.type
+        value = int(sock.type)
     elif key == (socket.SOL_SOCKET, getattr(socket, "SO_DOMAIN", -1)):
-        value = sock.family
+        value = int(sock.family)
     elif key == (socket.SOL_SOCKET, getattr(socket, "SO_PROTOCOL", -2)):
-        value = sock.proto
+        value = sock.proto or _PROTOCOLS.get(sock.type, 0)
     elif key == (socket.SOL_SOCKET, getattr(socket, "SO_ACCEPTCONN", -3)):
         value = int(sock._listening)
     elif key == _CONGESTION and isinstance(sock._endpoint, TcpEndpoint):
         called = sock._endpoint.congestion.encode().ljust(16, b"\0")
         return called[:length] if length else int.from_bytes(called[:4], sys.byteorder, signed=True)
     elif key == (socket.SOL_SOCKET, socket.SO_LINGER):
-        return _LINGER.pack(sock._linger is not None, sock._linger or 0)
+        packed = _LINGER.pack(sock._linger is not None, sock._linger or 0)
+        return packed[:length] if length else int(sock._linger is not None)
+    elif key == _MAXSEG and isinstance(sock._endpoint, TcpEndpoint):
+        value = sock._endpoint.info.mss
     elif key == (socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
         value = int(sock._v6only)
     elif key in PLAIN:

@@ -56,6 +56,8 @@ class Receiving(SocketBase):
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
         _check_size(bufsize, "recv")
         endpoint = self._endpoint
+        if bufsize == 0:
+            return b""
         if not isinstance(endpoint, TcpEndpoint):
             return self._datagram(endpoint, bufsize, flags).data
         if flags & ~_DONTWAIT:
@@ -63,8 +65,6 @@ class Receiving(SocketBase):
             with memoryview(buffer) as view:
                 size = self._take(endpoint, view, flags)
             return bytes(buffer[:size])
-        if bufsize == 0:
-            return b""
         return self._open.until(lambda: endpoint.recv(bufsize), self._wait_time(flags))
 
     def recv_into(self, buffer: Buffer, nbytes: int | None = 0, flags: int = 0) -> int:

@@ -92,6 +92,8 @@ class Sending(SocketBase):
         endpoint = self._datagrams()
         if len(data) > LONGEST_DATAGRAM:
             raise OSError(errno.EMSGSIZE, f"Message too long: {len(data)} bytes, a datagram has {LONGEST_DATAGRAM}")
+        if to is not None and to[1] == 0 and self._type == socket.SOCK_DGRAM:
+            raise OSError(errno.EINVAL, "Invalid argument: nobody receives at port 0")
         interface = self._open.stack._interfaces.get(way.interface)
         endpoint.send(data, to, interface=interface, source=way.source, ttl=way.ttl, tos=way.tos)
         return len(data)

@@ -12,15 +12,32 @@ Invariants:
 
 from __future__ import annotations
 
+import operator
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from lwipy.endpoints import Event
 from lwipy.stack import Stack
 
 T = TypeVar("T")
+#: The kernel's time_t in nanoseconds ends here, and so do the socket module's timeouts.
+_LONGEST_TIMEOUT: Final = 2**63 / 1e9
+
+
+def checked_timeout(seconds: float | None) -> float | None:
+    """What settimeout() takes; ValueError, TypeError and OverflowError as the socket module's."""
+    if seconds is None:
+        return None
+    seconds = seconds if isinstance(seconds, float) else operator.index(seconds)
+    if seconds != seconds:
+        raise ValueError("Invalid value NaN (not a number)")
+    if seconds < 0:
+        raise ValueError("Timeout value out of range")
+    if seconds > _LONGEST_TIMEOUT:
+        raise OverflowError("timeout doesn't fit into C timeval")
+    return float(seconds)
 
 
 class Waiters:

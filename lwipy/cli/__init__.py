@@ -32,6 +32,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(options.run(options))
     except KeyboardInterrupt:
         return 130
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, OverflowError, ImportError) as error:
         print(f"lwipy: {error}", file=sys.stderr)
         return 1

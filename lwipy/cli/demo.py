@@ -40,7 +40,7 @@ def _request(stack: Stack, method: str, path: str, body: bytes | None = None) ->
 def _timed(what: str, size: int, action: Callable[[], Any]) -> Any:
     started = time.perf_counter()
     result = action()
-    seconds = time.perf_counter() - started
+    seconds = max(time.perf_counter() - started, 1e-6)
     print(f"  {what}: {size} bytes in {seconds:.2f} s, {size / seconds / 1e6:.1f} MB/s")
     return result
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,10 +71,10 @@ def make_link(options: argparse.Namespace) -> tuple[Link, str]:
 
     if options.qemu:
         stream = links.QemuStream(options.qemu, listen=True)
-        return stream, f"start QEMU with: {stream.qemu_arguments()} -device virtio-net-pci,netdev=lwipy"
+        return stream, f"start QEMU with: {stream.qemu_arguments()}"
     if options.qemu_dgram:
         dgram = links.QemuDgram(options.qemu_dgram, f"{options.qemu_dgram}.guest")
-        return dgram, f"start QEMU with: {dgram.qemu_arguments()} -device virtio-net-pci,netdev=lwipy"
+        return dgram, f"start QEMU with: {dgram.qemu_arguments()}"
     if options.websocket:
         host, _, port = options.websocket.rpartition(":")
         if not port.isdecimal():
@@ -95,7 +96,12 @@ def _prepare(options: argparse.Namespace, interface: Interface) -> None:
 
 
 async def _serve(options: argparse.Namespace) -> None:
-    from lwipy.cli.display import Display
+    try:
+        from lwipy.cli.display import Display
+    except ImportError as error:
+        raise ImportError(
+            f"lwipy share needs {error.name}, which is not installed: pip install lwipy[share]"
+        ) from error
     from lwipy.gateway import Gateway
 
     display = Display()
@@ -110,14 +116,17 @@ async def _serve(options: argparse.Namespace) -> None:
         prepare=lambda interface: _prepare(options, interface),
         on_lease=display.lease, observer=display.transfer,
     )  # fmt: skip
-    async with gateway:
-        with display.live():
-            display.say(line)
-            where = f"http://host.{options.domain}{'' if options.port == 80 else f':{options.port}'}/"
-            display.say(f"sharing {options.folder} at {where} ({'writable' if options.writable else 'read only'})")
-            await stop.wait()
-        moved = gateway.interface.counters
-        display.say(f"ended: {moved.rx_frames} frames from the guest, {moved.tx_frames} to it")
+    async with contextlib.AsyncExitStack() as cleanup:
+        # A link that is never attached, because the gateway fails, has its file or listener all the same.
+        cleanup.callback(link.detach)
+        async with gateway:
+            with display.live():
+                display.say(line)
+                where = f"http://host.{options.domain}{'' if options.port == 80 else f':{options.port}'}/"
+                display.say(f"sharing {options.folder} at {where} ({'writable' if options.writable else 'read only'})")
+                await stop.wait()
+            moved = gateway.interface.counters
+            display.say(f"ended: {moved.rx_frames} frames from the guest, {moved.tx_frames} to it")
 
 
 def run(options: argparse.Namespace) -> int:
