@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import selectors
-import socket
 from collections.abc import Callable, Set
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar

@@ -98,7 +98,7 @@ def _prepare(options: argparse.Namespace, interface: Interface) -> None:
 async def _serve(options: argparse.Namespace) -> None:
     try:
         from lwipy.cli.display import Display
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise ImportError(
             f"lwipy share needs {error.name}, which is not installed: pip install lwipy[share]"
         ) from error
