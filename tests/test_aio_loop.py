@@ -148,9 +148,11 @@ def test_names(stack: lwipy.Stack) -> None:
         loop = asyncio.get_running_loop()
         (info,) = await loop.getaddrinfo("there", 80, family=socket.AF_INET, type=socket.SOCK_STREAM)
         assert info == (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("10.0.0.7", 80))
-        assert await loop.getnameinfo(("10.0.0.7", 80)) == ("10.0.0.7", "80")
-        with pytest.raises(socket.gaierror):
-            await loop.getnameinfo(("10.0.0.7", 80), socket.NI_NAMEREQD)
+        assert await loop.getnameinfo(("10.0.0.7", 80)) == ("there", "http")
+        assert await loop.getnameinfo(("10.0.0.8", 80), socket.NI_NUMERICSERV) == ("10.0.0.8", "80")
+        for host in ("10.0.0.8", "there"):
+            with pytest.raises(socket.gaierror):
+                await loop.getnameinfo((host, 80), socket.NI_NAMEREQD)
 
     run_on(stack, main)
 

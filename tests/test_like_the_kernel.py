@@ -237,12 +237,12 @@ def test_misuse_of_the_loop(call: Callable[[Any, Any, Any], Any]) -> None:
 
 
 def test_ssl_that_is_no_context() -> None:
-    async def main() -> None:
+    async def main(stack: lwipy.Stack, neither: Any) -> None:
         with pytest.raises(TypeError, match="SSLContext"):
-            await lwipy.aio.create_connection(stack, asyncio.Protocol, LOOPBACK, 1, ssl="x")
+            await lwipy.aio.create_connection(stack, asyncio.Protocol, LOOPBACK, 1, ssl=neither)
 
-    with lwipy.Stack() as stack:
-        asyncio.run(main())
+    with lwipy.Stack() as alone:
+        asyncio.run(main(alone, "x"))
 
 
 # -- The end of a stack ------------------------------------------------------------------------------------------------

@@ -235,7 +235,7 @@ def getnameinfo(stack: Stack, sockaddr: Any, flags: int) -> tuple[str, str]:
         raise TypeError("getnameinfo(): illegal sockaddr argument")
     if len(sockaddr) > 2 and not 0 <= sockaddr[2] <= 0xFFFFF:
         raise OverflowError("getnameinfo(): flowinfo must be 0-1048575.")
-    found = getaddrinfo(stack, sockaddr[0], sockaddr[1], type=socket.SOCK_DGRAM)
+    found = getaddrinfo(stack, sockaddr[0], sockaddr[1], type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)
     if len(found) != 1:
         raise OSError("sockaddr resolved to multiple addresses")
     if found[0][0] == socket.AF_INET and len(sockaddr) != 2:
