@@ -333,6 +333,7 @@ int lwipy_tcp_linger(lwipy_core *core, lwipy_handle handle);  /* FIN now, keep t
 /* Congestion control by name; ENOENT: there is none so called. `name` of get: 16 bytes. */
 int lwipy_tcp_set_congestion(lwipy_core *core, lwipy_handle handle, const char *name, size_t length);
 int lwipy_tcp_get_congestion(lwipy_core *core, lwipy_handle handle, char *name);
+int64_t lwipy_tcp_unfinished(lwipy_core *core);    /* connections without a handle whose last bytes are not acknowledged */
 int lwipy_tcp_get_info(lwipy_core *core, lwipy_handle handle, lwipy_tcp_info *out);
 
 int64_t lwipy_udp_send(lwipy_core *core, lwipy_handle handle, const void *data, size_t length,

@@ -59,5 +59,6 @@ int lwipy_wire_transmit(struct lwipy_nic *nic, const struct pbuf *p);
 void lwipy_wire_receive(struct lwipy_nic *nic);
 int lwipy_wire_waiting(const struct lwipy_nic *nic);
 void lwipy_wire_cut(struct lwipy_nic *nic);
+int lwipy_wire_leads_somewhere(const struct lwipy_nic *nic);
 
 #endif /* LWIPY_NETIF_H */

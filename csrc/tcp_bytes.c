@@ -1,6 +1,8 @@
 /*
  * Bytes of a connection, both ways, and the ends of the two directions.
  */
+#include "demux.h"
+#include "netif.h"
 #include "tcp_endpoint.h"
 
 #include <string.h>
@@ -188,4 +190,34 @@ core_tcp_linger(lwipy_handle handle)
     lwipy_signal(&tcp->end, LWIPY_ACKED);
   }
   return 0;
+}
+
+/* ---- What goes on after the socket was closed --------------------------------------------------------------------- */
+
+static int
+may_arrive(const struct tcp_pcb *pcb)
+{
+  const struct netif *netif = ip_route(&pcb->local_ip, &pcb->remote_ip);
+  const struct lwipy_nic *nic = netif != NULL ? lwipy_nic_of(netif) : NULL;
+  return netif != NULL && netif_is_up(netif) && netif_is_link_up(netif) &&
+         (nic == NULL || nic->wire == NULL || lwipy_wire_leads_somewhere(nic));
+}
+
+static void
+count_unfinished(void *argument)
+{
+  int64_t *count = argument;
+  const struct tcp_pcb *pcb;
+  for (pcb = tcp_active_pcbs; pcb != NULL; pcb = pcb->next) {
+    *count += pcb->callback_arg == NULL && pcb->state >= ESTABLISHED && (pcb->unsent != NULL || pcb->unacked != NULL) &&
+              may_arrive(pcb);
+  }
+}
+
+int64_t
+core_tcp_unfinished(void)
+{
+  int64_t count = 0;
+  lwipy_demux_each(count_unfinished, &count);
+  return count;
 }

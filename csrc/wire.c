@@ -90,6 +90,16 @@ lwipy_wire_cut(struct lwipy_nic *nic)
   }
 }
 
+int
+lwipy_wire_leads_somewhere(const struct lwipy_nic *nic)
+{
+  int there;
+  lwipy_mutex_lock(&nic->wire->mutex);
+  there = nic->wire->core[1 - nic->wire_side] != NULL;
+  lwipy_mutex_unlock(&nic->wire->mutex);
+  return there;
+}
+
 /* One end of a new wire; NULL when memory is out. Freed by the last lwipy_wire_cut(). */
 struct lwipy_wire *
 lwipy_wire_new(void)

@@ -21,6 +21,7 @@ import errno
 import importlib
 import ipaddress
 import secrets
+import time
 import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -344,8 +345,11 @@ class StackGroup(Stack):
             raise
         return self
 
-    def close(self) -> None:
+    def close(self, linger: float = 0.0) -> None:
         """Ends all of it at once, as :meth:`Stack.close`."""
+        if linger > 0:
+            for stack in self.stacks:
+                stack._finish_sending(time.monotonic() + linger)
         front: Any = self.__dict__.get("_front")
         for stack in (*((front,) if front is not None else ()), *self.__dict__.get("_others", ())):
             stack.close()

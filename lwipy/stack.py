@@ -18,6 +18,7 @@ Invariants:
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import itertools
@@ -55,6 +56,8 @@ if TYPE_CHECKING:
 
 #: lwIP numbers interfaces in a byte, and keeps one for the loopback.
 MOST_INTERFACES: Final = 250
+#: Seconds that closed connections get for their last bytes when a ``with`` block ends.
+LINGER: Final = 1.0
 
 #: Bytes that one stack may allocate, unless told otherwise.
 DEFAULT_MEMORY: Final = 1 << 30
@@ -350,8 +353,14 @@ class Stack:
         self._driver = driver if driver is not None else Driver(self)
         self._after = self._driver.kick
 
-    def close(self) -> None:
-        """Ends everything at once: connections without goodbye, links, the core. From any thread; twice is allowed."""
+    def close(self, linger: float = 0.0) -> None:
+        """Ends everything at once: connections without goodbye, links, the core. From any thread; twice is allowed.
+
+        What sockets that were closed still have to send gets `linger` seconds, as long as there is a way to send it;
+        RuntimeError for such a wait in a callback or in the loop that drives the stack.
+        """
+        if linger > 0:
+            self._finish_sending(time.monotonic() + linger)
         with self._close_lock:
             if self._closing:
                 return
@@ -384,7 +393,14 @@ class Stack:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.close()
+        self.close(LINGER)
+
+    def _finish_sending(self, deadline: float) -> None:
+        never = threading.Lock()
+        never.acquire()
+        with contextlib.suppress(StackClosedError):  # by another thread
+            while time.monotonic() < deadline and lib.lwipy_tcp_unfinished(self._core) > 0:
+                self._driver.wait(never, min(deadline, time.monotonic() + 0.005))
 
     def __del__(self) -> None:
         if "_core" in self.__dict__ and self.__dict__.get("_driver") is not None:
