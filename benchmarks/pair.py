@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import lwipy
+from benchmarks import pair_in_c
 from benchmarks.figures import Case, Sample
 
 WRITE = 64 * 1024
@@ -80,13 +81,23 @@ def transfer(pair: Pair, total: int) -> Result:
     return Result(received * 8 / seconds / 1e9, seconds / frames * 1e9, frames)
 
 
-def runs(mtu: int, checksums: bool, count: int, megabytes: int) -> Iterator[Result]:
-    """`count` runs after one that warms up, over one connection."""
+def transfer_in_c(pair: Pair, total: int, driven: pair_in_c.Transfer) -> Result:
+    """The same loop in C, with the same core and the same connection."""
+    before = pair.nic.counters
+    seconds = driven(pair.client, pair.server, WRITE, READ, total)
+    after = pair.nic.counters
+    frames = after.rx_frames + after.tx_frames - before.rx_frames - before.tx_frames
+    return Result(total * 8 / seconds / 1e9, seconds / frames * 1e9, frames)
+
+
+def runs(mtu: int, checksums: bool, count: int, megabytes: int) -> Iterator[tuple[Result, Result]]:
+    """`count` runs over one connection after one that warms up: each from Python, then from C."""
     pair = Pair.connect(mtu, checksums)
+    driven = pair_in_c.Transfer()
     try:
         transfer(pair, 32 << 20)
         for _ in range(count):
-            yield transfer(pair, megabytes << 20)
+            yield transfer(pair, megabytes << 20), transfer_in_c(pair, megabytes << 20, driven)
     finally:
         pair.close()
 
@@ -98,8 +109,10 @@ KINDS = [(1500, True), (1500, False), (9000, False), (65_000, False)]
 def samples() -> Iterator[Sample]:
     """One run of each kind."""
     for mtu, checksums in KINDS:
-        (result,) = runs(mtu, checksums, 1, MEGABYTES)
-        yield Sample(f"lwipy, MTU {mtu}, checksums {'on' if checksums else 'off'}", result.gigabits)
+        ((python, c),) = runs(mtu, checksums, 1, MEGABYTES)
+        what = f"MTU {mtu}, checksums {'on' if checksums else 'off'}"
+        yield Sample(f"lwipy, {what}", python.gigabits)
+        yield Sample(f"C, {what}", c.gigabits)
 
 
 CASES = [Case("pair", "in-process pair, one thread, 64 KB writes from Python", "Gbit/s", samples)]

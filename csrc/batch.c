@@ -4,8 +4,8 @@
  * Frame i of n lies from offsets[i] to offsets[i + 1], so there are n + 1 offsets. Nothing is given to lwIP before all
  * of them have been checked; what is wrong is told by its index.
  */
+#include "merge.h"
 #include "netif.h"
-#include "tcp.h"
 
 int64_t
 core_netif_receive_batch(int number, const void *buffer, size_t length, const uint32_t *offsets, size_t frames)
@@ -21,11 +21,11 @@ core_netif_receive_batch(int number, const void *buffer, size_t length, const ui
     }
   }
   lwipy_timers_stir();
-  lwipy_tcp_batch_begin();
+  lwipy_batch_begin();
   for (i = 0; i < frames; i++) {
     lwipy_nic_input(nic, (const u8_t *)buffer + offsets[i], offsets[i + 1] - offsets[i]);
   }
-  lwipy_tcp_batch_end();
+  lwipy_batch_end();
   return (int64_t)frames;
 }
 

@@ -18,6 +18,7 @@
 #include "lwip/stats.h"
 
 struct lwipy_core *lwipy_self;
+u32_t lwipy_without;
 static int64_t promised = LWIPY_NEVER;
 
 /* ---- Life -------------------------------------------------------------------------------------------------------- */
@@ -26,6 +27,7 @@ int
 lwipy_inside_open(struct lwipy_core *core, const lwipy_options *options)
 {
   lwipy_self = core;
+  lwipy_without = options->without;
   lwipy_port_open(options);
   if (lwipy_arena_open((size_t)options->memory) != 0) {
     return LWIPY_EMEM;

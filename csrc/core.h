@@ -48,6 +48,7 @@ struct lwipy_core {
 };
 
 extern struct lwipy_core *lwipy_self;
+extern u32_t lwipy_without;      /* LWIPY_WITHOUT_... */
 
 /* ---- port.c ------------------------------------------------------------------------------------------------ */
 int64_t lwipy_now(void);

@@ -14,6 +14,7 @@
  *    emptied, the interface's link goes down, and Python is told once.
  * 3. A link is on settle()'s list whenever it has output that nobody else will send, or has ended.
  */
+#include "merge.h"
 #include "link.h"
 
 #ifndef _WIN32
@@ -258,7 +259,9 @@ service(struct lwipy_link *link, u32_t events)
   }
   if (events & LWIPY_POLL_IN) {
     lwipy_timers_stir();
+    lwipy_batch_begin();
     result = link->kind->receive(link);
+    lwipy_batch_end();
     link->ended = link->ended ? link->ended : result;
   }
   if ((events & LWIPY_POLL_OUT) || link->ended || link->out.used > 0) {

@@ -319,7 +319,7 @@ read_frame(struct lwipy_link *link, struct lwipy_vnet_header *header)
 }
 
 static int
-receive_batch(struct lwipy_link *link)
+vnet_receive(struct lwipy_link *link)
 {
   struct lwipy_vnet_header header;
   size_t taken = 0;
@@ -340,16 +340,6 @@ receive_batch(struct lwipy_link *link)
     }
   }
   return 0;
-}
-
-static int
-vnet_receive(struct lwipy_link *link)
-{
-  int result;
-  lwipy_tcp_batch_begin();
-  result = receive_batch(link);
-  lwipy_tcp_batch_end();
-  return result;
 }
 
 /* ---- Life ------------------------------------------------------------------------------------------------------------ */

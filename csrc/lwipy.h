@@ -49,6 +49,10 @@ enum { LWIPY_OPT_NODELAY = 1, LWIPY_OPT_KEEPALIVE, LWIPY_OPT_KEEPIDLE, LWIPY_OPT
        LWIPY_OPT_V6ONLY, LWIPY_OPT_NETIF, LWIPY_OPT_MCAST_TTL, LWIPY_OPT_MCAST_LOOP, LWIPY_OPT_MCAST_NETIF,
        LWIPY_OPT_CHECKSUM, LWIPY_OPT_QUICKACK, LWIPY_OPT_MAX_PACING };
 
+/* What makes it fast, and can be left out (tests, measurements). */
+enum { LWIPY_WITHOUT_MERGE = 1,       /* merge.c */
+       LWIPY_WITHOUT_ONE_ACK = 2 };   /* ack.c */
+
 enum { LWIPY_TCP = 1, LWIPY_UDP = 2, LWIPY_RAW = 3 };
 enum { LWIPY_L2 = 2, LWIPY_L3 = 3 };
 enum { LWIPY_IN = 0, LWIPY_OUT = 1 };    /* directions: from the wire, towards the wire */
@@ -205,6 +209,7 @@ typedef struct {
   int manual_clock;            /* 1: time stands still between calls of lwipy_set_time */
   int64_t start;               /* the manual clock's first time */
   int one_bucket;              /* 1: no demultiplexer (demux.c) */
+  uint32_t without;            /* LWIPY_WITHOUT_... */
 } lwipy_options;
 
 /* ---- A core and its life (no lock) ----------------------------------------------------------------------- */

@@ -13,6 +13,7 @@
  * 4. Every frame that does not get through is counted in exactly one counter. The counters stand at the wire: what a
  *    stage (stage.h) drops or repeats on the way in was received once, and on the way out is sent as often as it goes.
  */
+#include "merge.h"
 #include "netif.h"
 #include "link.h"
 #include "sending.h"
@@ -199,10 +200,24 @@ feed(struct lwipy_nic *nic, const u8_t *frame, size_t length)
 void
 lwipy_nic_feed_packet(struct lwipy_nic *nic, struct pbuf *p)
 {
+  lwipy_merge_flush();             /* what is held came before */
   p->if_idx = netif_get_index(&nic->netif);
   if (ip_input(p, &nic->netif) != ERR_OK) {
     pbuf_free(p);
   }
+  lwipy_sending_through();
+}
+
+void
+lwipy_nic_feed_verified(struct lwipy_nic *nic, struct pbuf *p)
+{
+  struct netif *netif = &nic->netif;
+  u16_t checked = netif->chksum_flags;
+  NETIF_SET_CHECKSUM_CTRL(netif, checked & ~(NETIF_CHECKSUM_CHECK_IP | NETIF_CHECKSUM_CHECK_TCP));
+  if (netif->input(p, netif) != ERR_OK) {
+    pbuf_free(p);
+  }
+  NETIF_SET_CHECKSUM_CTRL(netif, checked);
   lwipy_sending_through();
 }
 
@@ -218,6 +233,9 @@ lwipy_nic_accept(struct lwipy_nic *nic, const u8_t *frame, size_t length)
     longest = LWIP_MIN(longest + SIZEOF_ETH_HDR + SIZEOF_VLAN_HDR, LONGEST_FRAME);
   }
   if ((length = lwipy_nic_admit(nic, frame, length, longest)) == 0) {
+    return;
+  }
+  if (lwipy_merge(nic, frame, length)) {
     return;
   }
   lwipy_replay = 0;
@@ -270,19 +288,22 @@ core_netif_receive_packed(int number, const void *batch, size_t length)
     return LWIPY_ENODEV;
   }
   lwipy_timers_stir();
+  lwipy_batch_begin();
   while (length >= sizeof(u32_t)) {
     u32_t size;
     memcpy(&size, p, sizeof(size));
     p += sizeof(size);
     length -= sizeof(size);
     if (size > length) {
-      return LWIPY_EARG;
+      length = SIZE_MAX;
+      break;
     }
     lwipy_nic_input(nic, p, size);
     p += size;
     length -= size;
     count++;
   }
+  lwipy_batch_end();
   return length == 0 ? count : LWIPY_EARG;
 }
 

@@ -1,6 +1,7 @@
 /*
  * See stage.h.
  */
+#include "merge.h"
 #include "stage.h"
 #include "link.h"
 
@@ -65,6 +66,7 @@ lwipy_stages_run(void)
   }
   lwipy_stages_due = LWIPY_NEVER;
   lwipy_timers_stir();
+  lwipy_batch_begin();
   for (i = 1; i < 256; i++) {
     struct lwipy_nic *nic = lwipy_nic(i);
     struct lwipy_stage *stage = nic != NULL ? nic->stages[LWIPY_OUT] : NULL;
@@ -72,6 +74,7 @@ lwipy_stages_run(void)
       lwipy_stage_wake(stage->kind->run(stage, now));
     }
   }
+  lwipy_batch_end();
 }
 
 /* ---- Life of a stage ---------------------------------------------------------------------------------------------- */

@@ -18,10 +18,6 @@ int lwipy_tcp_backlog_over(const void *listener);    /* by more than a handshake
 
 extern int lwipy_long_segment;                       /* what is fed now would be many segments on a wire */
 
-/* A batch of frames is acknowledged once for every ACKS_EACH data segments of a connection and once at its end. */
-void lwipy_tcp_batch_begin(void);
-void lwipy_tcp_batch_end(void);
-void lwipy_tcp_batch_segment(struct tcp_pcb *pcb);   /* in the hook, for a segment with data */
 
 /* A SYN of ours was answered with ICMP; `seqno` is what the message quotes. */
 void lwipy_tcp_unreachable(const ip_addr_t *local, u16_t port, const ip_addr_t *remote, u16_t remote_port, u32_t seqno,

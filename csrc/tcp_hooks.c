@@ -9,7 +9,7 @@
  * Out: lwIP 2.2.1 leaves FIN and PSH on the head when it splits an unsent segment, and the peer would see the end too
  *      early; they are cleared here, the tail has its own.
  */
-#include "core.h"
+#include "merge.h"
 #include "demux.h"
 #include "half_open.h"
 #include "netif.h"
@@ -228,11 +228,12 @@ lwipy_tcp_in(struct tcp_pcb *pcb, struct tcp_hdr *header, u16_t opt_length, u16_
           pcb->state == LISTEN ? echo_in(pcb, header) : segment_in(pcb, header, p->tot_len, tcplen);
   }
   if (err == ERR_OK) {
+    lwipy_merge_learn(pcb);
     if (pcb->state == ESTABLISHED && p->tot_len > 0) {
       if (lwipy_long_segment) {
         tcp_set_flags(pcb, TF_ACK_DELAY);      /* it is many: lwIP is to acknowledge it as a second one */
       }
-      lwipy_tcp_batch_segment(pcb);
+      lwipy_ack_segment(pcb, header->seqno);
     }
     if (pcb->state >= ESTABLISHED && pcb->state != TIME_WAIT && !(flags & (TCP_RST | TCP_SYN))) {
       lwipy_sending_in(pcb, header, opt2 == NULL ? opt1_length : 0, p->tot_len);
@@ -262,6 +263,9 @@ segment_out(struct tcp_pcb *pcb, struct tcp_hdr *header, u32_t length)
 u32_t *
 lwipy_tcp_out(struct pbuf *p, struct tcp_hdr *header, const struct tcp_pcb *pcb, u32_t *options)
 {
+  if (pcb != NULL) {
+    lwipy_ack_goes_out(pcb);
+  }
   if (pcb != NULL && pcb->unsent != NULL && pcb->unsent->tcphdr == header) {
     segment_out((struct tcp_pcb *)(uintptr_t)pcb, header, (u32_t)p->tot_len - TCPH_HDRLEN_BYTES(header));
   }

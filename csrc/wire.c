@@ -10,9 +10,9 @@
  * 2. Only the wire's mutex is taken while a core's lock is held, and no core's lock while the mutex is held.
  * 3. `core[side]` is NULL once that end has been cut: frames towards it are dropped and counted as full.
  */
+#include "merge.h"
 #include "netif.h"
 #include "loop.h"
-#include "tcp.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -59,12 +59,12 @@ lwipy_wire_receive(struct lwipy_nic *nic)
   wire->queue[side] = *reading;
   *reading = swap;
   lwipy_mutex_unlock(&wire->mutex);
-  lwipy_tcp_batch_begin();
+  lwipy_batch_begin();
   while ((frame = lwipy_fifo_peek(reading, spare, &length)) != NULL) {
     lwipy_nic_input(nic, frame, length);
     lwipy_fifo_drop(reading, length);
   }
-  lwipy_tcp_batch_end();
+  lwipy_batch_end();
 }
 
 void

@@ -14,6 +14,7 @@ from lwipy.endpoints import (
     UdpEndpoint,
 )  # fmt: skip
 from lwipy.errors import StackClosedError, StackError
+from lwipy.fast_path import FastPath
 from lwipy.group import GroupInterface, StackGroup, Steering
 from lwipy.interface import Counters, Interface, wire
 from lwipy.stack import Stack
@@ -22,7 +23,7 @@ from lwipy.stages import Capture, Impairment, Pacing
 __version__ = "0.1.0"
 
 __all__ = [
-    "Capture", "Counters", "Datagram", "Event", "GroupInterface", "Impairment", "Interface", "Option", "Pacing",
-    "RawEndpoint", "RecoveryPhase", "Stack", "StackClosedError", "StackError", "StackGroup", "Statistics", "Steering",
-    "TcpEndpoint", "TcpInfo", "TcpState", "UdpEndpoint", "patched", "wire",
+    "Capture", "Counters", "Datagram", "Event", "FastPath", "GroupInterface", "Impairment", "Interface", "Option",
+    "Pacing", "RawEndpoint", "RecoveryPhase", "Stack", "StackClosedError", "StackError", "StackGroup", "Statistics",
+    "Steering", "TcpEndpoint", "TcpInfo", "TcpState", "UdpEndpoint", "patched", "wire",
 ]  # fmt: skip

@@ -31,7 +31,7 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from lwipy._dispatch import Dispatcher
 from lwipy._driver import Driver
@@ -46,6 +46,7 @@ from lwipy.endpoints.resolver import DnsServers
 from lwipy.endpoints.tcp import TcpEndpoint
 from lwipy.endpoints.udp import RawEndpoint, UdpEndpoint
 from lwipy.errors import StackClosedError, StackError
+from lwipy.fast_path import FastPath
 from lwipy.interface import Interface, check_mtu
 
 if TYPE_CHECKING:
@@ -70,13 +71,20 @@ class Stack:
 
     `clock` is a callable that returns seconds; with it time is the caller's, and passes only in poll() and receive().
     `memory` bounds what the stack may allocate, bytes. `seed` makes its random numbers repeatable, for tests only.
+    `without` names what is to be left out of the fast path; `default_without` is that of stacks that do not say.
     """
 
     #: What :meth:`add_interface` makes; a group's has another.
     _interface_type: type[Interface] = Interface
+    default_without: ClassVar[FastPath] = FastPath(0)
 
     def __init__(
-        self, clock: Callable[[], float] | None = None, *, memory: int = DEFAULT_MEMORY, seed: int | None = None
+        self,
+        clock: Callable[[], float] | None = None,
+        *,
+        memory: int = DEFAULT_MEMORY,
+        seed: int | None = None,
+        without: FastPath | None = None,
     ) -> None:
         if memory < 1 << 20:
             raise ValueError(f"memory of {memory} bytes is too little: expected at least {1 << 20}")
@@ -84,6 +92,7 @@ class Stack:
             raise ValueError(f"seed {seed} is out of range: expected 1 to 2**64 - 1")
         options = ffi.new("lwipy_options *", {"seed": seed or 0, "memory": memory, "manual_clock": clock is not None})
         options.one_bucket = "demux" in _WITHOUT
+        options.without = self.default_without if without is None else without
         if clock is not None:
             options.start = int(clock() * 1e6)
         error = ffi.new("char[]", 512)
@@ -108,13 +117,6 @@ class Stack:
         self.use_host_resolver = False
         self._driver = Driver(self)
         self._after = self._driver.kick
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any:
-            if name == "_core":
-                raise StackClosedError
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __repr__(self) -> str:
         return f"<Stack {'closed' if self.closed else ', '.join(self._scopes) or 'without interfaces'}>"
@@ -372,6 +374,7 @@ class Stack:
             interface._retire_stages()
             interface.number = 0
         endpoints, self._endpoints = list(self._endpoints.values()), {}
+        self.__class__ = _closed(type(self))
         del self._core
         failure: BaseException | None = None
         for endpoint in endpoints:
@@ -407,6 +410,25 @@ class Stack:
             self._driver.stop()
 
 
+class _Closed:
+    """What a closed stack is besides: the attribute that it lacks is told by name. An open one's are found faster."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_core":
+            raise StackClosedError
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+
+_closed_kinds: Final[dict[type[Stack], Any]] = {}
+
+
+def _closed(kind: type[Stack]) -> Any:
+    """What `kind`, a class of stacks, becomes when one of them is closed."""
+    if kind not in _closed_kinds:
+        _closed_kinds[kind] = type(kind.__name__, (_Closed, kind), {"__module__": kind.__module__})
+    return _closed_kinds[kind]
+
+
 _stacks: Final[weakref.WeakSet[Stack]] = weakref.WeakSet()
 
 
@@ -415,6 +437,7 @@ def _leave_to_the_parent() -> None:
     for stack in list(_stacks):
         core = stack.__dict__.pop("_core", None)
         if core is not None:
+            stack.__class__ = _closed(type(stack))
             ffi.gc(core, None)
 
 

@@ -9,11 +9,18 @@ from __future__ import annotations
 import enum
 import errno
 import os
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from lwipy._native import WOULD_BLOCK, ffi, lib
 from lwipy.endpoints._scratch import borrow, give_back
 from lwipy.endpoints.base import Address, Buffer, Endpoint, check_size
+
+# What runs for every few kilobytes is found without asking modules for it.
+_from_buffer: Final = ffi.from_buffer
+_send: Final = lib.lwipy_tcp_send
+_recv: Final = lib.lwipy_tcp_recv
+_FULL: Final = f"{os.strerror(errno.EAGAIN)}: the send buffer is full"
+_EMPTY: Final = f"{os.strerror(errno.EAGAIN)}: no data waits"
 
 
 class TcpState(enum.IntEnum):
@@ -127,31 +134,42 @@ class TcpEndpoint(Endpoint):
 
         OSError: ECONNRESET, EPIPE (never connected, or after shutdown), ETIMEDOUT. tcp_write.
         """
-        core = self._stack._core
-        source = ffi.from_buffer(data)
-        result = lib.lwipy_tcp_send(core, self._handle, source, len(source))
+        stack = self._stack
+        core = stack._core
+        source = data if type(data) is bytes else _from_buffer(data)
+        result: int = _send(core, self._handle, source, len(source))
         del source  # or an exception's frame would keep the caller's buffer exported
-        self._stack._after()
-        return self._check(result, "the send buffer is full" if result == WOULD_BLOCK else "")
+        stack._after()
+        if result >= 0:
+            return result
+        if result == WOULD_BLOCK:
+            raise BlockingIOError(errno.EAGAIN, _FULL)
+        return self._check(result)
 
     def recv_into(self, buffer: bytearray | memoryview, *, peek: bool = False) -> int:
         """Fills `buffer` with what has arrived; 0 at the end of the stream. BlockingIOError when nothing waits."""
-        core = self._stack._core
-        target = ffi.from_buffer(buffer, require_writable=True)
-        result = lib.lwipy_tcp_recv(core, self._handle, target, len(target), peek)
+        stack = self._stack
+        core = stack._core
+        target = _from_buffer(buffer, require_writable=True)
+        result: int = _recv(core, self._handle, target, len(target), peek)
         del target  # as in send()
-        self._stack._after()
-        return self._check(result, "no data waits" if result == WOULD_BLOCK else "")
+        stack._after()
+        if result >= 0:
+            return result
+        if result == WOULD_BLOCK:
+            raise BlockingIOError(errno.EAGAIN, _EMPTY)
+        return self._check(result)
 
     def recv(self, size: int) -> bytes:
         """At most `size` bytes, and at most a megabyte; b"" at the end of the stream."""
         check_size(size)
         buffer = borrow(size)
         try:
-            result = lib.lwipy_tcp_recv(self._stack._core, self._handle, buffer, min(size, len(buffer)), False)
+            result = _recv(self._stack._core, self._handle, buffer, min(size, len(buffer)), False)
             self._stack._after()
-            self._check(result, "no data waits" if result == WOULD_BLOCK else "")
-            return bytes(ffi.buffer(buffer, result))
+            if result == WOULD_BLOCK:
+                raise BlockingIOError(errno.EAGAIN, _EMPTY)
+            return bytes(ffi.buffer(buffer, self._check(result)))
         finally:
             give_back(buffer)
 

@@ -1,0 +1,30 @@
+/*
+ * The loop of benchmarks/pair.py in C: what the core does when Python is not in the way. The core's functions are given
+ * by pointer, so that it is the very core that Python drives. Built when needed, by pair_in_c.py.
+ */
+#include <stddef.h>
+#include <stdint.h>
+
+struct side {
+  void *core;
+  uint64_t handle;
+  char *buffer;
+  size_t size;
+};
+
+void
+transfer(int64_t (*send)(void *, uint64_t, const void *, size_t), int64_t (*recv)(void *, uint64_t, void *, size_t, int),
+         int64_t (*poll)(void *), const struct side *from, const struct side *to, int64_t total)
+{
+  int64_t sent = 0, received = 0, done;
+  while (received < total) {
+    while (sent < total && (done = send(from->core, from->handle, from->buffer, from->size)) > 0) {
+      sent += done;
+    }
+    poll(to->core);
+    while ((done = recv(to->core, to->handle, to->buffer, to->size, 0)) > 0) {
+      received += done;
+    }
+    poll(from->core);
+  }
+}
