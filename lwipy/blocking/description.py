@@ -63,14 +63,16 @@ class Description:
     def notify(self, _: Event | None = None) -> None:
         """Something happened: wakes who waits, and shows it to who polls."""
         self._waiters.notify()
-        self.refresh()
+        if self._readiness is not None:
+            self.refresh()
 
     def until(self, attempt: Callable[[], T], timeout: float | None) -> T:
         """Repeats `attempt` until it does not raise BlockingIOError; TimeoutError after `timeout` seconds."""
         try:
             return self._waiters.until(attempt, timeout)
         finally:
-            self.refresh()
+            if self._readiness is not None:
+                self.refresh()
 
     def refresh(self) -> None:
         """After an operation: shows what it left."""

@@ -58,8 +58,10 @@ def resolve(
 
     `mapped` allows IPv4-mapped addresses where IPv6 was asked for and the name has none.
     """
-    families = _families(stack, family)
     answer = local_answer(stack, name)
+    if answer is not None and len(answer) == 1 and family == socket.AF_UNSPEC:
+        return answer  # there is nothing to choose and no order to find
+    families = _families(stack, family)
     if answer is None:
         answer = _ask_host(name) if stack.use_host_resolver else _ask_dns(stack, name, families, timeout)
     wanted = [a for version in families for a in answer if _version(a) == version]

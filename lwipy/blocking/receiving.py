@@ -15,7 +15,11 @@ from lwipy.endpoints.udp import DatagramEndpoint
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-_DONTWAIT: Final[int] = getattr(socket, "MSG_DONTWAIT", 0)
+# Plain numbers: an enumeration's & costs a microsecond.
+_DONTWAIT: Final = int(getattr(socket, "MSG_DONTWAIT", 0))
+_OOB: Final = int(socket.MSG_OOB)
+_PEEK: Final = int(socket.MSG_PEEK)
+_WAITALL: Final = int(socket.MSG_WAITALL)
 
 
 class Receiving(SocketBase):
@@ -28,13 +32,13 @@ class Receiving(SocketBase):
 
     def _take(self, tcp: TcpEndpoint, view: memoryview, flags: int) -> int:
         """Bytes of the stream into `view`; 0 at its end."""
-        if flags & socket.MSG_OOB:
+        if flags & _OOB:
             raise fault(errno.EINVAL)
         if not view:
             return 0
-        description, timeout, peek = self._open, self._wait_time(flags), bool(flags & socket.MSG_PEEK)
+        description, timeout, peek = self._open, self._wait_time(flags), bool(flags & _PEEK)
         got = description.until(lambda: tcp.recv_into(view, peek=peek), timeout)
-        while flags & socket.MSG_WAITALL and not peek and 0 < got < len(view):
+        while flags & _WAITALL and not peek and 0 < got < len(view):
             try:
                 with view[got:] as rest:
                     part = description.until(lambda rest=rest: tcp.recv_into(rest), timeout)  # type: ignore[misc]
@@ -46,9 +50,9 @@ class Receiving(SocketBase):
         return got
 
     def _datagram(self, endpoint: DatagramEndpoint, size: int, flags: int) -> Datagram:
-        if flags & socket.MSG_OOB:
+        if flags & _OOB:
             raise fault(errno.EOPNOTSUPP)
-        peek = bool(flags & socket.MSG_PEEK)
+        peek = bool(flags & _PEEK)
         return self._open.until(lambda: endpoint.receive(size, peek=peek), self._wait_time(flags))
 
     # -- Bytes ---------------------------------------------------------------------------------------------------------

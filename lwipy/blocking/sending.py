@@ -7,12 +7,12 @@ Invariant: what one thread sends with one call is not mixed with another's. They
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import operator
 import socket
+import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import IO, TYPE_CHECKING, Any, Final, NoReturn
 
 from lwipy.blocking import ancillary
@@ -23,23 +23,22 @@ from lwipy.endpoints.udp import LONGEST_DATAGRAM
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-_DONTWAIT: Final[int] = getattr(socket, "MSG_DONTWAIT", 0)
+_DONTWAIT: Final = int(getattr(socket, "MSG_DONTWAIT", 0))
 _OWN_WAY: Final = ancillary.Sending()
 
 
 class Sending(SocketBase):
     """The sending half."""
 
-    @contextlib.contextmanager
-    def _turn(self, timeout: float | None) -> Iterator[None]:
-        """The only one to send; BlockingIOError or TimeoutError when others hold on to that for too long."""
+    def _turn(self, timeout: float | None) -> threading.Lock:
+        """Makes the caller the only one to send, until it releases the lock that it is given.
+
+        BlockingIOError or TimeoutError when others hold on to that for too long.
+        """
         lock = self._open.send_lock
         if not lock.acquire(timeout=-1 if timeout is None else timeout):
             raise fault(errno.EAGAIN) if timeout == 0 else TimeoutError("timed out")
-        try:
-            yield
-        finally:
-            lock.release()
+        return lock
 
     # -- Bytes ---------------------------------------------------------------------------------------------------------
 
@@ -49,8 +48,12 @@ class Sending(SocketBase):
         if not isinstance(endpoint, TcpEndpoint):
             return self._send_datagram(view, None, flags)
         timeout = 0 if flags & _DONTWAIT else self._timeout
-        with self._turn(timeout):
-            return self._open.until(lambda: endpoint.send(view), timeout)
+        description = self._open
+        turn = self._turn(timeout)
+        try:
+            return description.until(lambda: endpoint.send(view), timeout)
+        finally:
+            turn.release()
 
     def sendall(self, data: Buffer, flags: int = 0, /) -> None:
         view = _bytes(data)
@@ -61,13 +64,16 @@ class Sending(SocketBase):
         timeout = 0 if flags & _DONTWAIT else self._timeout
         deadline = time.monotonic() + timeout if timeout else None
         description = self._open
-        with self._turn(timeout):
+        turn = self._turn(timeout)
+        try:
             while True:
                 left = timeout if deadline is None else max(deadline - time.monotonic(), 1e-9)
                 sent = description.until(lambda part=view: endpoint.send(part), left)  # type: ignore[misc]
                 if sent == len(view):
                     return
                 view = view[sent:]
+        finally:
+            turn.release()
 
     # -- Datagrams -----------------------------------------------------------------------------------------------------
 

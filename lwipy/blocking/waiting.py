@@ -1,13 +1,14 @@
 """How a thread waits for an endpoint.
 
-Theory of operation. The waiter hangs a lock on the socket and tries its operation again before it sleeps on the lock;
-the driver releases the lock when an event comes. The event cannot be missed: an operation that has to wait arms the
-event, and the lock hangs there before that.
+Theory of operation. An operation that has to wait arms an event. The waiter hangs a lock on the socket and sleeps on it
+until the driver, told of the event, releases it. The event cannot be missed: each replaces ``_latest``, so who finds
+another one there than before the operation tries again instead of sleeping.
 
 Invariants:
 
 1. A waiter sleeps outside of every call of the core and of every Python lock of the stack.
 2. Closing the socket releases all its waiters; their operation then fails with EBADF.
+3. notify() replaces ``_latest`` before it looks for locks, a waiter hangs up its lock before it looks at ``_latest``.
 """
 
 from __future__ import annotations
@@ -46,10 +47,12 @@ class Waiters:
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
         self._locks: list[threading.Lock] = []
+        self._latest = object()
 
     def notify(self, _: Event | None = None) -> None:
         """Wakes them all; each looks for itself."""
-        for lock in list(self._locks):
+        self._latest = object()
+        for lock in list(self._locks) if self._locks else ():
             try:
                 lock.release()
             except RuntimeError:
@@ -60,6 +63,7 @@ class Waiters:
 
         A timeout of 0 is a single attempt.
         """
+        latest = self._latest
         try:
             return attempt()
         except BlockingIOError:
@@ -71,11 +75,12 @@ class Waiters:
         self._locks.append(lock)
         try:
             while True:
+                if self._latest is latest and not self._stack._driver.wait(lock, deadline):
+                    raise TimeoutError("timed out")
+                latest = self._latest
                 try:
                     return attempt()
                 except BlockingIOError:
                     pass
-                if not self._stack._driver.wait(lock, deadline):
-                    raise TimeoutError("timed out")
         finally:
             self._locks.remove(lock)

@@ -72,7 +72,8 @@ class ThreadDriver(Driver):
         stack = self.stack
         while not self._stopping:
             try:
-                stack._timers.run(stack.time())
+                if stack._timers:
+                    stack._timers.run(stack.time())
                 if not stack.closed:
                     stack.dispatch()
                 break

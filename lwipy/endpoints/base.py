@@ -192,7 +192,7 @@ class Endpoint:
 
     def ready(self) -> Event:
         """READABLE and WRITABLE as of now; what is missing will be reported when it comes."""
-        return Event(self._check(lib.lwipy_ready(self._stack._core, self._handle)))
+        return EVENTS[self._check(lib.lwipy_ready(self._stack._core, self._handle))]
 
     def set_option(self, option: Option, value: int) -> None:
         """OSError ENOPROTOOPT where the endpoint has no such option; ValueError for a value it cannot have."""
