@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 PRELUDE = """
 import hashlib, socket, sys, time
-def say(*words): sys.stdout.write(' '.join(map(str, words)) + chr(10)); sys.stdout.flush()  # one write: threads say things
+def say(*words): sys.stdout.write(' '.join(map(str, words)) + chr(10)); sys.stdout.flush()  # one write
 def stream(size, block):
     while size > 0:
         part = block[:size]; size -= len(part); yield part
