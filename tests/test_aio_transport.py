@@ -7,7 +7,9 @@ import asyncio
 import contextvars
 import errno
 import gc
+import os
 import random
+import select
 import socket
 import struct
 import tempfile
@@ -666,7 +668,6 @@ def test_extra_info() -> None:
             assert (sock.family, sock.type, sock.proto) == (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
             assert sock.getpeername() == ("10.0.0.2", 80)
             assert sock.getsockname() == info("sockname")
-            assert sock.fileno() == -1
             assert sock.gettimeout() == 0
             sock.setblocking(False)
             with pytest.raises(ValueError, match="cannot be blocking"):
@@ -679,6 +680,45 @@ def test_extra_info() -> None:
             with pytest.raises(OSError, match="Bad file descriptor") as caught:
                 sock.getsockname()
             assert caught.value.errno == errno.EBADF
+            assert sock.fileno() == -1
+
+    run(main)
+
+
+def ready(sock: Any) -> tuple[bool, bool]:
+    """Readable and writable, as the host's select() sees a socket."""
+    readable, writable, _ = select.select([sock], [sock], [], 0)
+    return bool(readable), bool(writable)
+
+
+def test_the_sockets_descriptor_polls_as_the_connection() -> None:
+    async def main() -> None:
+        async with connected() as (client, server):
+            sock = client.transport.get_extra_info("socket")
+            descriptor = sock.fileno()
+            assert ready(sock) == (False, True)
+            server.transport.write(b"hello")
+            await soon(lambda: client.data == b"hello")
+            assert ready(sock) == (False, True), "what came has been read"
+            client.transport.pause_reading()
+            server.transport.write(b"more")
+            await soon(lambda: ready(sock) == (True, True))
+            client.transport.resume_reading()
+            await soon(lambda: client.data == b"hellomore")
+            assert ready(sock) == (False, True)
+            server.transport.pause_reading()
+            client.transport.set_write_buffer_limits(high=1 << 30)
+            while not client.transport.get_write_buffer_size():
+                client.transport.write(bytes(1 << 20))
+            assert ready(sock) == (False, False)
+            server.transport.resume_reading()
+            await soon(lambda: ready(sock) == (False, True))
+            assert sock.fileno() == descriptor
+            client.transport.abort()
+            await client.lost
+            assert sock.fileno() == -1
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                os.fstat(descriptor)
 
     run(main)
 

@@ -1,7 +1,8 @@
 """What stands in for the socket where asyncio hands one out: ``get_extra_info("socket")`` and ``server.sockets``.
 
-It is an asyncio.trsock.TransportSocket: addresses and options, and nothing that would disturb the transport. It is no
-descriptor: :meth:`TransportSocket.fileno` is -1.
+It is an asyncio.trsock.TransportSocket: addresses and options, and nothing that would disturb the transport. A stream
+transport's has a descriptor too, made when it is first asked for: clients such as httpx poll it, to see whether a
+connection that they have kept still stands.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from lwipy.aio.addresses import FAMILIES, SocketAddress, to_socket
 from lwipy.blocking import options
+from lwipy.blocking.readiness import Readiness
 from lwipy.endpoints import Option, TcpEndpoint, TcpState, UdpEndpoint
 from lwipy.endpoints.base import Buffer
 
@@ -22,19 +24,26 @@ if TYPE_CHECKING:
     from lwipy.stack import Stack
 
 
-def stand_in(endpoint: TcpEndpoint | UdpEndpoint, sock: Socket | None = None) -> trsock.TransportSocket:
+def stand_in(
+    endpoint: TcpEndpoint | UdpEndpoint, sock: Socket | None = None, *, polls: bool = False
+) -> trsock.TransportSocket:
     """For the endpoint of a transport or a server; asyncio's own where that was taken from a socket."""
-    return TransportSocket(endpoint) if sock is None else trsock.TransportSocket(sock)
+    return TransportSocket(endpoint, polls=polls) if sock is None else trsock.TransportSocket(sock)
 
 
 class TransportSocket(trsock.TransportSocket):
-    """Asks and sets a transport's endpoint. After the transport has ended: OSError EBADF."""
+    """Asks and sets a transport's endpoint. After the transport has ended: OSError EBADF.
 
-    __slots__ = ("_endpoint", "_linger")
+    One that `polls` may have a descriptor. Its owner then calls refresh() after events and operations, and end().
+    """
 
-    def __init__(self, endpoint: TcpEndpoint | UdpEndpoint) -> None:
+    __slots__ = ("_endpoint", "_linger", "_polls", "_readiness")
+
+    def __init__(self, endpoint: TcpEndpoint | UdpEndpoint, *, polls: bool = False) -> None:
         self._endpoint = endpoint
         self._linger: int | None = None
+        self._polls = polls
+        self._readiness: Readiness | None = None
 
     @property
     def family(self) -> socket.AddressFamily:
@@ -107,10 +116,33 @@ class TransportSocket(trsock.TransportSocket):
         """Whether SO_LINGER asks for a reset instead of a goodbye."""
         return self._linger == 0
 
-    # -- What a transport's socket is not for ------------------------------------------------------
+    # -- Descriptor --------------------------------------------------------------------------------
 
     def fileno(self) -> int:
-        return -1
+        """What select, poll and epoll see ready when the endpoint is; -1 after the end, and where nothing polls.
+
+        No bytes of the connection pass through it.
+        """
+        if not self._polls or self._endpoint.closed:
+            return -1
+        if self._readiness is None:
+            self._readiness = Readiness(self._endpoint)
+            self._readiness.update()
+        return self._readiness.first
+
+    def refresh(self) -> None:
+        """Shows what an event or an operation left."""
+        if self._readiness is not None:
+            self._readiness.update()
+
+    def end(self) -> None:
+        """Closes the descriptor; there will be no other."""
+        self._polls = False
+        readiness, self._readiness = self._readiness, None
+        if readiness is not None:
+            readiness.close(readiness.first)
+
+    # -- What a transport's socket is not for ------------------------------------------------------
 
     def dup(self) -> NoReturn:
         raise OSError(errno.EOPNOTSUPP, "a stack's socket is no descriptor and cannot be duplicated")

@@ -11,7 +11,8 @@ Invariants:
 2. Protocol callbacks run in the loop's thread, in the context that the transport was made in, never inside write()
    or resume_reading() (flow control's pause_writing excepted, as in asyncio).
 3. `_buffer` holds bytes that nobody can change, `_buffered` their number; while it is not empty a writable event comes.
-4. The endpoint is released when connection_lost has been called, and the socket that it was taken from with it.
+4. The endpoint is released when connection_lost has been called, and with it the socket that it was taken from, or the
+   descriptor of the socket's stand-in.
 5. What arrived before an error or an end is delivered before it.
 """
 
@@ -62,7 +63,7 @@ class StreamTransport(transports._FlowControlMixin):
 
     __slots__ = (
         "__weakref__", "_buffer", "_buffered", "_chunk", "_closing", "_conn_lost", "_endpoint", "_eof", "_eof_received",
-        "_owner", "_paused", "_protocol", "_readable", "_reading_asked", "_released", "_server", "_started",
+        "_owner", "_paused", "_polled", "_protocol", "_readable", "_reading_asked", "_released", "_server", "_started",
         "_takes_buffers",
     )  # fmt: skip
 
@@ -81,7 +82,8 @@ class StreamTransport(transports._FlowControlMixin):
     ) -> None:
         self._endpoint = endpoint
         self._owner = sock
-        substitute = stand_in(endpoint, sock)
+        substitute = stand_in(endpoint, sock, polls=True)
+        self._polled: Any = substitute if sock is None else sock._open
         peer = endpoint.peer
         extra: dict[str, Any] = {"socket": substitute, "sockname": substitute.getsockname()}
         extra["peername"] = None if peer is None else to_socket(peer, endpoint.family)
@@ -114,6 +116,7 @@ class StreamTransport(transports._FlowControlMixin):
     def _start_reading(self) -> None:
         self._started = True
         self._read()
+        self._polled.refresh()
 
     def __repr__(self) -> str:
         state = "closed" if self._released else "closing" if self._closing else "open"
@@ -123,6 +126,8 @@ class StreamTransport(transports._FlowControlMixin):
         if not getattr(self, "_released", True):
             warnings.warn(f"unclosed transport {self!r}", ResourceWarning, stacklevel=2, source=self)
             self._endpoint.abort()
+            if self._owner is None:
+                self._polled.end()
 
     # -- The protocol --------------------------------------------------------------------------------------------------
 
@@ -154,6 +159,7 @@ class StreamTransport(transports._FlowControlMixin):
             error = self._endpoint.take_error()
             if error is not None:
                 self._fatal_error(error, "Fatal error on stream transport")
+        self._polled.refresh()
 
     # -- Reading -------------------------------------------------------------------------------------------------------
 
@@ -177,6 +183,7 @@ class StreamTransport(transports._FlowControlMixin):
     def _read_as_asked(self) -> None:
         self._reading_asked = False
         self._read()
+        self._polled.refresh()
 
     def _read(self) -> None:
         for _ in range(SHARE):
@@ -277,6 +284,7 @@ class StreamTransport(transports._FlowControlMixin):
         rest = memoryview(view)[sent:]
         self._buffer.append(rest if isinstance(data, bytes) else memoryview(bytes(rest)))
         self._buffered += len(rest)
+        self._polled.refresh()
         self._maybe_pause_protocol()  # type: ignore[attr-defined]
 
     def writelines(self, list_of_data: Any) -> None:
@@ -398,7 +406,9 @@ class StreamTransport(transports._FlowControlMixin):
         if not self._endpoint.closed and self._lingers_not():
             self._endpoint.abort()
         self._endpoint.close()
-        if self._owner is not None:
+        if self._owner is None:
+            self._polled.end()
+        else:
             self._owner.close()
         self._protocol = None
         server, self._server = self._server, None

@@ -27,5 +27,6 @@ def test_httpx_in_asyncio(ends: Ends, tls: Tls, secure: bool) -> None:
             assert (await client.post(url, content=CONTENT)).content == CONTENT.upper()
             assert (await client.get(url + "path")).text == "/path"
 
-    with site(ends.server, tls.server if secure else None):
+    with site(ends.server, tls.server if secure else None) as server:
         run(ends.client, main)
+        assert server.accepted == 1
