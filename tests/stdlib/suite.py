@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -53,14 +54,16 @@ def run(interpreter: Interpreter, module: str) -> Outcome:
 
 
 def _run(interpreter: Interpreter, module: str, tests: Iterable[str]) -> dict[str, list[str]]:
-    child = subprocess.run(
-        [interpreter.executable, "-m", "stdlib.child", f"test.{module}", *tests],
-        cwd=ROOT / "tests",
-        env=interpreter.environment() | {"STDLIB_TIMEOUT": str(_SECONDS)},
-        capture_output=True,
-        text=True,
-        timeout=_SECONDS + 20,
-    )
+    # They leave files where they are, when they are stopped.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        child = subprocess.run(
+            [interpreter.executable, "-m", "stdlib.child", f"test.{module}", *tests],
+            cwd=folder,
+            env=interpreter.environment() | {"STDLIB_TIMEOUT": str(_SECONDS)},
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS + 20,
+        )
     if child.returncode != 0 or not child.stdout:
         print(child.stderr[-20_000:], file=sys.stderr)
         raise RuntimeError(f"{module} ended with status {child.returncode}")
