@@ -44,7 +44,7 @@ ip(uint8_t last, uint16_t port)
 static lwipy_core *
 open_stack(int one_bucket, uint8_t last, int *nic)
 {
-  lwipy_options options = {0, (uint64_t)1 << 30, 0, 0, one_bucket};
+  lwipy_options options = {.memory = (uint64_t)1 << 30, .without = one_bucket ? LWIPY_WITHOUT_DEMUX : 0};
   uint8_t mac[6] = {2, 0, 0, 0, 0, last};
   lwipy_address address = ip(last, 0);
   char error[256];

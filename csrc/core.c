@@ -32,7 +32,7 @@ lwipy_inside_open(struct lwipy_core *core, const lwipy_options *options)
   if (lwipy_arena_open((size_t)options->memory) != 0) {
     return LWIPY_EMEM;
   }
-  if (lwipy_demux_open(!options->one_bucket) != 0) {
+  if (lwipy_demux_open(!(options->without & LWIPY_WITHOUT_DEMUX)) != 0) {
     return LWIPY_EMEM;
   }
   lwipy_timers_open();

@@ -51,7 +51,8 @@ enum { LWIPY_OPT_NODELAY = 1, LWIPY_OPT_KEEPALIVE, LWIPY_OPT_KEEPIDLE, LWIPY_OPT
 
 /* What makes it fast, and can be left out (tests, measurements). */
 enum { LWIPY_WITHOUT_MERGE = 1,       /* merge.c */
-       LWIPY_WITHOUT_ONE_ACK = 2 };   /* ack.c */
+       LWIPY_WITHOUT_ONE_ACK = 2,     /* ack.c */
+       LWIPY_WITHOUT_DEMUX = 4 };     /* demux.c */
 
 enum { LWIPY_TCP = 1, LWIPY_UDP = 2, LWIPY_RAW = 3 };
 enum { LWIPY_L2 = 2, LWIPY_L3 = 3 };
@@ -208,7 +209,6 @@ typedef struct {
   uint64_t memory;             /* bytes the arena may grow to */
   int manual_clock;            /* 1: time stands still between calls of lwipy_set_time */
   int64_t start;               /* the manual clock's first time */
-  int one_bucket;              /* 1: no demultiplexer (demux.c) */
   uint32_t without;            /* LWIPY_WITHOUT_... */
 } lwipy_options;
 

@@ -12,3 +12,14 @@ class FastPath(enum.IntFlag):
 
     MERGE = lib.LWIPY_WITHOUT_MERGE  #: frames of a batch become one segment (merge.c)
     ONE_ACK = lib.LWIPY_WITHOUT_ONE_ACK  #: one acknowledgement for a batch (ack.c)
+    DEMUX = lib.LWIPY_WITHOUT_DEMUX  #: connections are found by their hash (demux.c)
+
+    @classmethod
+    def named(cls, names: str) -> FastPath:
+        """Those of a list such as ``"merge,demux"``. ValueError for one that there is not."""
+        found = cls(0)
+        for name in filter(None, names.upper().split(",")):
+            if name not in cls.__members__:
+                raise ValueError(f"{name.lower()!r} is no part of the fast path: expected {', '.join(cls.__members__)}")
+            found |= cls[name]
+        return found

@@ -62,8 +62,6 @@ LINGER: Final = 1.0
 
 #: Bytes that one stack may allocate, unless told otherwise.
 DEFAULT_MEMORY: Final = 1 << 30
-#: Parts of the core that stacks do without, by name, to compare with: "demux" (csrc/demux.c).
-_WITHOUT: Final = frozenset(os.environ.get("LWIPY_WITHOUT", "").split(","))
 
 
 class Stack:
@@ -71,12 +69,13 @@ class Stack:
 
     `clock` is a callable that returns seconds; with it time is the caller's, and passes only in poll() and receive().
     `memory` bounds what the stack may allocate, bytes. `seed` makes its random numbers repeatable, for tests only.
-    `without` names what is to be left out of the fast path; `default_without` is that of stacks that do not say.
+    `without` names what is to be left out of the fast path; `default_without` is that of stacks that do not say, and
+    comes from the environment: ``LWIPY_WITHOUT=merge,demux``.
     """
 
     #: What :meth:`add_interface` makes; a group's has another.
     _interface_type: type[Interface] = Interface
-    default_without: ClassVar[FastPath] = FastPath(0)
+    default_without: ClassVar[FastPath] = FastPath.named(os.environ.get("LWIPY_WITHOUT", ""))
 
     def __init__(
         self,
@@ -91,7 +90,6 @@ class Stack:
         if seed is not None and not 0 < seed < 1 << 64:
             raise ValueError(f"seed {seed} is out of range: expected 1 to 2**64 - 1")
         options = ffi.new("lwipy_options *", {"seed": seed or 0, "memory": memory, "manual_clock": clock is not None})
-        options.one_bucket = "demux" in _WITHOUT
         options.without = self.default_without if without is None else without
         if clock is not None:
             options.start = int(clock() * 1e6)

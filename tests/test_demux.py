@@ -6,13 +6,9 @@ The same is asked of stacks without it; sanitized builds look after every tick w
 from __future__ import annotations
 
 import errno
-import os
 import random
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from itertools import islice
-from pathlib import Path
 
 import pytest
 from conftest import Pair
@@ -30,7 +26,7 @@ HOST = {4: "10.0.0.1", 6: "fd00::1"}
 @pytest.fixture(params=["demux", "one list"], autouse=True)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "one list":
-        monkeypatch.setattr(lwipy.stack, "_WITHOUT", frozenset({"demux"}))
+        monkeypatch.setattr(lwipy.Stack, "default_without", lwipy.FastPath.DEMUX)
     return str(request.param)
 
 
@@ -304,16 +300,3 @@ def test_a_listener_that_goes_takes_its_half_open_connections_along(hosts: Pair)
     for client in clients[1::2]:
         with pytest.raises(ConnectionError):
             client.finish_connect()
-
-
-# -- Without it --------------------------------------------------------------------------------------------------------
-
-
-def test_all_tests_of_tcp_pass_without_it_too(way: str) -> None:
-    if way == "one list":
-        here = Path(__file__).parent
-        result = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", here / "test_tcp.py"],
-            env={**os.environ, "LWIPY_WITHOUT": "demux"}, capture_output=True, text=True, cwd=here.parent, check=False,
-        )  # fmt: skip
-        assert result.returncode == 0, result.stdout

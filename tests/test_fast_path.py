@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import pytest
 from conftest import Pair
@@ -17,13 +21,14 @@ from lwipy import FastPath, Option, TcpEndpoint
 from lwipy.links import Impair
 from lwipy.testing import VirtualTime
 
+OF_BATCHES = (FastPath.MERGE, FastPath.ONE_ACK)  # test_demux.py has the third
 EVERYTHING = FastPath(0)
 NOTHING = ~FastPath(0)
 VARIANTS = {
     "fast": EVERYTHING,
     "plain": NOTHING,
-    **{f"without {mechanism.name}": mechanism for mechanism in FastPath},
-    **{f"only {mechanism.name}": NOTHING & ~mechanism for mechanism in FastPath},
+    **{f"without {mechanism.name}": mechanism for mechanism in OF_BATCHES},
+    **{f"only {mechanism.name}": NOTHING & ~mechanism for mechanism in OF_BATCHES},
 }
 
 
@@ -266,3 +271,22 @@ def test_a_connection_that_is_closed_between_batches_is_not_missed(by_hand: ByHa
     by_hand.senders[0][1].close()
     by_hand.give(frames[5:])
     assert any(Ether(bytes(frame))[TCP].flags.R for frame in by_hand.hosts.nic_a.frames())
+
+
+# -- All of TCP's tests ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mechanism", [mechanism.name for mechanism in FastPath])
+def test_all_tests_of_tcp_pass_without(mechanism: str) -> None:
+    here = Path(__file__).parent
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", here / "test_tcp.py"],
+        env={**os.environ, "LWIPY_WITHOUT": mechanism.lower()}, capture_output=True, text=True, cwd=here.parent,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout
+
+
+def test_a_name_that_is_none_is_told() -> None:
+    assert FastPath.named("merge,demux") == FastPath.MERGE | FastPath.DEMUX
+    with pytest.raises(ValueError, match="'speed' is no part of the fast path: expected MERGE, ONE_ACK, DEMUX"):
+        FastPath.named("merge,speed")

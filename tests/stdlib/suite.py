@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from stdlib.interpreters import ROOT, Interpreter
+from stdlib.interpreters import Interpreter
 
 #: Those that take longest first, for several run at once.
 MODULES: Final = (
