@@ -387,7 +387,7 @@ lwipy_sending_output(struct tcp_pcb *pcb)
     return;
   }
   pipe = lwipy_sending_pipe(sending);
-  if (sending->flight.count == 0 && sending->sent_at != 0 && !sending->controller->alone) {
+  if (sending->flight.count == 0 && pcb->unsent != NULL && sending->sent_at != 0 && !sending->controller->alone) {
     restart(sending);
   }
   room = sending->cwnd > pipe ? sending->cwnd - pipe : 0;

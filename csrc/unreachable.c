@@ -30,7 +30,7 @@ be16(const u8_t *p)
 }
 
 static void
-tell(u8_t protocol, const ip_addr_t *local, const ip_addr_t *remote, const u8_t *payload, int error)
+tell_socket(u8_t protocol, const ip_addr_t *local, const ip_addr_t *remote, const u8_t *payload, int error)
 {
   u16_t from = be16(payload), to = be16(payload + 2);
   if (protocol == IP_PROTO_UDP) {
@@ -56,7 +56,7 @@ lwipy_unreachable4(const u8_t *message, size_t length)
   }
   IP_ADDR4(&local, quoted[12], quoted[13], quoted[14], quoted[15]);
   IP_ADDR4(&remote, quoted[16], quoted[17], quoted[18], quoted[19]);
-  tell(quoted[9], &local, &remote, quoted + header,
+  tell_socket(quoted[9], &local, &remote, quoted + header,
        code == PORT_UNREACHABLE4 || code == PROTOCOL_UNREACHABLE4 ? LWIPY_EREFUSED : LWIPY_EUNREACH);
 }
 
@@ -91,6 +91,6 @@ lwipy_unreachable6(const struct netif *netif, const u8_t *packet, const u8_t *me
   }
   address6(&local, quoted + 8, netif);
   address6(&remote, quoted + 24, netif);
-  tell(quoted[6], &local, &remote, quoted + IP6_HLEN,
+  tell_socket(quoted[6], &local, &remote, quoted + IP6_HLEN,
        message[1] == PORT_UNREACHABLE6 ? LWIPY_EREFUSED : LWIPY_EUNREACH);
 }

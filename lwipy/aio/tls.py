@@ -36,7 +36,7 @@ class TlsSettings:
                 raise ValueError(f"{name} is only meaningful with ssl")
         if context and not isinstance(context, ssl.SSLContext | bool):
             raise TypeError(f"ssl must be an SSLContext, True or None, not {context!r}")
-        if context and not server_side and not server_hostname:
+        if context and not server_side and server_hostname is None:
             raise ValueError("You must set server_hostname when using ssl without a host")
         self.context = context if isinstance(context, ssl.SSLContext) else None
         self.wanted = bool(context)
