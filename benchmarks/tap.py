@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import shutil
+import math
 import statistics
 import subprocess
 import sys
@@ -190,7 +191,8 @@ def main(words: list[str] | None = None) -> None:
             low, high = min(values), max(values)
             print(f"{case!s:<30} {name:<10} {statistics.median(values):>8.2f}  ({low:.2f} to {high:.2f})")
     for ours, theirs, name, asked_ratio in asked:
-        ratio = statistics.median(found[ours][name]) / statistics.median(found[theirs][name])
+        base = statistics.median(found[theirs][name])
+        ratio = statistics.median(found[ours][name]) / base if base else math.nan  # a clock that stood still
         sign = "at least" if name == "gbit_per_s" else "at most"
         print(f"{ours!s:<30} / {theirs!s:<30} {name:<10} {ratio:>6.2f}  asked: {sign} {asked_ratio}")
 
