@@ -10,9 +10,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import shutil
-import math
 import statistics
 import subprocess
 import sys
