@@ -3,7 +3,8 @@
  *
  * Theory of operation. A frame from the wire is checked by the guard, copied into one pbuf of the arena and given to
  * lwIP at once. A frame for the wire is copied out of lwIP's pbufs into the interface's queue, into the link
- * that has a descriptor, or into the wire that joins it to another interface; lwIP keeps its pbufs, which it needs for retransmission.
+ * that has a descriptor, or into the wire that joins it to another interface; lwIP keeps its pbufs, which it needs for
+ * retransmission.
  *
  * Invariants:
  * 1. An interface is known by lwIP's index (1..255; 1 is the loopback), which is not reused while it lives.

@@ -49,14 +49,7 @@ async def getaddrinfo(
     if stack.use_host_resolver:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(None, functions.getaddrinfo, stack, name, port, family, type, proto, flags)
-    found: list[AddressInfo] = []
-    for address in await _ask(stack, name, family):
-        found += functions.getaddrinfo(stack, address, port, family, type, proto)
-    if not found:
-        raise socket.gaierror(socket.EAI_NONAME, f"Name or service not known: {name!r}")
-    if flags & socket.AI_CANONNAME:
-        found = [(*entry[:3], name, entry[4]) for entry in found]
-    return found
+    return functions.answered(stack, name, await _ask(stack, name, family), port, family, type, proto, flags)
 
 
 def _literal(host: str, port: Any, family: int, type: int) -> AddressInfo | None:

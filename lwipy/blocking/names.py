@@ -164,6 +164,27 @@ def getaddrinfo(
     return found
 
 
+def answered(
+    stack: Stack,
+    name: str,
+    addresses: Iterable[str],
+    port: int | str | bytes | None,
+    family: int,
+    type: int,
+    proto: int,
+    flags: int,
+) -> list[AddressInfo]:
+    """What getaddrinfo() says of a name that somebody else has resolved. socket.gaierror without an address."""
+    found: list[AddressInfo] = []
+    for address in addresses:
+        found += getaddrinfo(stack, address, port, family, type, proto)
+    if not found:
+        raise socket.gaierror(socket.EAI_NONAME, f"Name or service not known: {name!r}")
+    if flags & socket.AI_CANONNAME:
+        found = [(*entry[:3], name, entry[4]) for entry in found]
+    return found
+
+
 def _fits(kind: int, wanted: int, proto: int) -> bool:
     """Whether a type of socket has the protocol. Raw ones have any, but one that has its own type must be asked for."""
     if proto in (0, _TYPES[socket.SocketKind(kind)]):

@@ -40,14 +40,7 @@ async def getaddrinfo(
         ask = functools.partial(functions.getaddrinfo, stack, name, port, family, type, proto, flags)
         return await trio.to_thread.run_sync(ask, abandon_on_cancel=True)
     check_driven(stack)
-    found: list[AddressInfo] = []
-    for address in await _ask(stack, name, family):
-        found += functions.getaddrinfo(stack, address, port, family, type, proto)
-    if not found:
-        raise socket.gaierror(socket.EAI_NONAME, f"Name or service not known: {name!r}")
-    if flags & socket.AI_CANONNAME:
-        found = [(*entry[:3], name, entry[4]) for entry in found]
-    return found
+    return functions.answered(stack, name, await _ask(stack, name, family), port, family, type, proto, flags)
 
 
 async def _ask(stack: Stack, name: str, family: int) -> list[str]:
