@@ -35,6 +35,10 @@ struct lwipy_nic {
 struct lwipy_nic *lwipy_nic(int number);          /* NULL: no such interface */
 struct lwipy_nic *lwipy_nic_of(const struct netif *netif);   /* NULL for lwIP's loopback */
 void lwipy_nic_forget_hostname(struct lwipy_nic *nic);
+void lwipy_nic_set_sums(struct lwipy_nic *nic);   /* has lwIP make and check the sums that the nic's flags want */
+
+/* frames.c */
+void lwipy_nic_connect(struct lwipy_nic *nic);    /* has lwIP send to the wire through it */
 void lwipy_nic_input(struct lwipy_nic *nic, const u8_t *frame, size_t length);    /* from the wire */
 void lwipy_nic_accept(struct lwipy_nic *nic, const u8_t *frame, size_t length);   /* behind the stages: to lwIP */
 void lwipy_nic_transmit(struct lwipy_nic *nic, const struct pbuf *p);             /* before the stages: from lwIP */
@@ -44,7 +48,6 @@ void lwipy_nic_output(struct lwipy_nic *nic, const struct pbuf *p);             
    an IP packet for lwIP, which takes it over. */
 size_t lwipy_nic_admit(struct lwipy_nic *nic, const u8_t *frame, size_t length, size_t longest);
 void lwipy_nic_feed_packet(struct lwipy_nic *nic, struct pbuf *p);
-void lwipy_nic_set_sums(struct lwipy_nic *nic);   /* has lwIP make and check the sums that the nic's flags want */
 
 /* addresses.c */
 int lwipy_mtu_for(int layer, int mtu);            /* what lwIP can use of it */

@@ -27,13 +27,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
+from lwipy._addressed import GREATEST_MTU
 from lwipy._driver import Driver
 from lwipy._native import check, ffi, lib
 from lwipy._statistics import Statistics
 from lwipy.addresses import IPAddress, IPInterface
 from lwipy.endpoints.base import check_family
 from lwipy.endpoints.grouped import GroupTcpEndpoint, GroupUdpEndpoint
-from lwipy.interface import GREATEST_MTU, Interface
+from lwipy.interface import Interface
 from lwipy.stack import DEFAULT_MEMORY, Stack
 
 if TYPE_CHECKING:

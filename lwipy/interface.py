@@ -4,35 +4,27 @@ Theory of operation. Frames for the wire wait in the core until someone takes th
 callable in :attr:`on_frame`, or the link that the interface was made with. Frames from the wire are given to the core
 at once.
 
-Invariants:
-
-1. ``number`` is lwIP's interface index; it is 0 once the interface was removed, and every operation then raises
-   ``OSError`` ENODEV.
-2. Frames have one taker: setting :attr:`on_frame` or a link makes :meth:`frames` give nothing.
+Invariant: frames have one taker. Setting :attr:`on_frame` or a link makes :meth:`frames` give nothing.
 """
 
 from __future__ import annotations
 
 import errno
-import ipaddress
 import os
 import struct
 from array import array
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, cast
 
+from lwipy._addressed import GREATEST_MTU, Addressed
 from lwipy._native import check, ffi, lib
-from lwipy.addresses import IPAddress, IPInterface, format_mac, pack, parse_interface, parse_ip, parse_mac, unpack
 from lwipy.stages.staged import Staged
 
 if TYPE_CHECKING:
     from lwipy.endpoints.base import Buffer
     from lwipy.links.base import Link
     from lwipy.stack import Stack
-
-LEAST_MTU: Final = 68
-GREATEST_MTU: Final = 65535
 
 
 @dataclass(frozen=True)
@@ -53,26 +45,15 @@ class Counters:
     rx_offload: int
 
 
-def check_mtu(mtu: int) -> int:
-    if not isinstance(mtu, int):
-        raise TypeError(f"MTU must be an int, not {mtu!r}")
-    if not LEAST_MTU <= mtu <= GREATEST_MTU:
-        raise ValueError(f"MTU {mtu} is out of range: expected {LEAST_MTU} to {GREATEST_MTU} bytes")
-    return mtu
-
-
-class Interface(Staged):
+class Interface(Staged, Addressed):
     """An interface of a stack; made by :meth:`Stack.add_interface`. What it may put between itself and the wire
-    (impairment, pacing, capture) is :class:`lwipy.stages.staged.Staged`'s."""
+    (impairment, pacing, capture) is :class:`lwipy.stages.staged.Staged`'s, its addresses are
+    :class:`lwipy._addressed.Addressed`'s."""
 
     def __init__(self, stack: Stack, number: int, name: str, layer: int, mac: bytes, mtu: int) -> None:
-        super().__init__()
-        self._stack = stack
-        self.number = number
-        self.name = name
+        Staged.__init__(self)
+        Addressed.__init__(self, stack, number, name, mac, mtu)
         self.layer = layer
-        self._mac = mac
-        self._mtu = mtu
         self._link: Link | None = None
         self._on_frame: Callable[[bytes], None] | None = None
 
@@ -82,17 +63,8 @@ class Interface(Staged):
         )  # fmt: skip
 
     @property
-    def stack(self) -> Stack:
-        return self._stack
-
-    @property
     def link(self) -> Link | None:
         return self._link
-
-    def _check(self, result: int, what: str = "") -> int:
-        if result == lib.LWIPY_ENODEV:
-            raise OSError(errno.ENODEV, f"interface {self.name} was removed")
-        return check(self._stack._core, result, what)
 
     def attach(self, link: Link) -> None:
         """Gives the interface a link, as :meth:`Stack.add_interface` does. ValueError when it has one."""
@@ -204,138 +176,6 @@ class Interface(Staged):
                 self._on_frame(frame)
         elif self._link is not None and self._link_takes_frames and (frames := self.frames()):
             self._link.transmit(frames)
-
-    # -- Addresses ---------------------------------------------------------------------------------
-
-    @property
-    def mac(self) -> str:
-        """The MAC address, "" for an L3 interface."""
-        return format_mac(self._mac)
-
-    @mac.setter
-    def mac(self, value: str | bytes) -> None:
-        mac = parse_mac(value)
-        self._check(lib.lwipy_netif_set_mac(self._stack._core, self.number, mac), str(value))
-        self._mac = mac
-        self._stack._after()
-
-    @property
-    def mtu(self) -> int:
-        """The largest IP packet, bytes."""
-        return self._mtu
-
-    @mtu.setter
-    def mtu(self, value: int) -> None:
-        self._check(lib.lwipy_netif_set_mtu(self._stack._core, self.number, check_mtu(value)))
-        self._mtu = value
-
-    def _ipv4(self) -> tuple[Any, Any, Any]:
-        out = tuple(ffi.new("lwipy_address *") for _ in range(3))
-        self._check(lib.lwipy_netif_get_ipv4(self._stack._core, self.number, *out))
-        return out
-
-    @property
-    def ipv4(self) -> ipaddress.IPv4Interface | None:
-        """The IPv4 address with its prefix; assign text such as "10.0.0.1/24", or None. DHCP sets it too."""
-        address, netmask, _ = (unpack(part) for part in self._ipv4())
-        if address is None or address == ipaddress.IPv4Address(0):
-            return None
-        return ipaddress.IPv4Interface(f"{address}/{netmask}")
-
-    @ipv4.setter
-    def ipv4(self, value: str | ipaddress.IPv4Interface | None) -> None:
-        parsed = parse_interface(value, 4) if value is not None else ipaddress.ip_interface("0.0.0.0/0")
-        prefix = parsed.network.prefixlen
-        self._check(lib.lwipy_netif_set_ipv4(self._stack._core, self.number, pack(parsed.ip), prefix), str(value))
-        self._stack._after()
-
-    @property
-    def ipv6(self) -> tuple[ipaddress.IPv6Interface, ...]:
-        """The IPv6 addresses with their prefixes; the link-local one comes first on an L2 interface."""
-        found = []
-        address, prefix, state = ffi.new("lwipy_address *"), ffi.new("int *"), ffi.new("int *")
-        for slot in range(256):
-            result = lib.lwipy_netif_get_ipv6(self._stack._core, self.number, slot, address, prefix, state)
-            if result == lib.LWIPY_EARG:
-                break
-            self._check(result)
-            if state[0]:
-                address.scope = 0
-                found.append(ipaddress.IPv6Interface(f"{unpack(address)}/{prefix[0]}"))
-        return tuple(found)
-
-    def add_ipv6(self, value: str | ipaddress.IPv6Interface) -> None:
-        """Adds an address such as "fd00::1/64". OSError: EADDRINUSE, ENOBUFS (eight at most)."""
-        parsed = parse_interface(value, 6)
-        result = lib.lwipy_netif_add_ipv6(self._stack._core, self.number, pack(parsed.ip), parsed.network.prefixlen)
-        self._stack._after()
-        self._check(result, str(value))
-
-    def remove_ipv6(self, value: str | IPAddress | IPInterface) -> None:
-        """Removes an address; with or without its prefix. OSError EADDRNOTAVAIL when it has no such address."""
-        ip = parse_ip(str(value).partition("/")[0])
-        self._check(lib.lwipy_netif_remove_ipv6(self._stack._core, self.number, pack(ip)), str(value))
-
-    def autoconfigure(self, on: bool = True) -> None:
-        """IPv6 addresses and routers from router advertisements (RFC 4862)."""
-        self._check(lib.lwipy_netif_autoconfigure(self._stack._core, self.number, on))
-        self._stack._after()
-
-    @property
-    def gateway(self) -> ipaddress.IPv4Address | None:
-        """The IPv4 router. Assign an address of either family, a pair of both, or None; DHCP sets it too."""
-        gateway = unpack(self._ipv4()[2])
-        return gateway if isinstance(gateway, ipaddress.IPv4Address) and int(gateway) else None
-
-    @gateway.setter
-    def gateway(self, value: str | IPAddress | Iterable[str | IPAddress] | None) -> None:
-        if value is None:
-            values: list[Any] = [None]
-        elif isinstance(value, str | ipaddress.IPv4Address | ipaddress.IPv6Address):
-            values = [parse_ip(value)]
-        else:
-            values = [parse_ip(part) for part in value]
-        for ip in values:
-            address = pack(ip, 0, self._stack._scopes)
-            self._check(lib.lwipy_netif_set_gateway(self._stack._core, self.number, address), str(ip))
-        self._stack._after()
-
-    def add_neighbour(self, address: str | IPAddress, mac: str | bytes) -> None:
-        """A static ARP or ND entry. OSError: EHOSTUNREACH (not on this network), ENOBUFS (table full)."""
-        ip = parse_ip(address)
-        result = lib.lwipy_netif_add_neighbour(
-            self._stack._core, self.number, pack(ip, 0, self._stack._scopes), parse_mac(mac)
-        )
-        self._check(result, str(address))
-
-    def remove_neighbour(self, address: str | IPAddress) -> None:
-        """OSError EADDRNOTAVAIL when there is no such static entry."""
-        ip = parse_ip(address)
-        packed = pack(ip, 0, self._stack._scopes)
-        self._check(lib.lwipy_netif_remove_neighbour(self._stack._core, self.number, packed), str(address))
-
-    def make_default(self) -> None:
-        """Packets that no interface's prefix matches leave here. Setting a gateway does that too."""
-        self._check(lib.lwipy_netif_set_default(self._stack._core, self.number))
-
-    # -- DHCP client -------------------------------------------------------------------------------
-
-    def start_dhcp(self, hostname: str = "") -> None:
-        """Asks for a lease (lwIP's DHCP client) and renews it; see :attr:`has_lease`."""
-        if not hostname.isascii() or len(hostname) > 63 or "\0" in hostname:
-            raise ValueError(f"{hostname!r} is not a host name: expected at most 63 ASCII characters")
-        result = lib.lwipy_netif_dhcp_start(self._stack._core, self.number, hostname.encode())
-        self._check(result, f"DHCP on {self.name}")
-        self._stack._after()
-
-    def stop_dhcp(self) -> None:
-        """Gives the lease back."""
-        self._check(lib.lwipy_netif_dhcp_stop(self._stack._core, self.number))
-        self._stack._after()
-
-    @property
-    def has_lease(self) -> bool:
-        return bool(self._check(lib.lwipy_netif_dhcp_bound(self._stack._core, self.number)))
 
     # -- State -------------------------------------------------------------------------------------
 

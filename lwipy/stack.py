@@ -25,15 +25,15 @@ import itertools
 import math
 import os
 import secrets
-import socket
 import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from lwipy._addressed import check_mtu
 from lwipy._dispatch import Dispatcher
+from lwipy._doors import Doors
 from lwipy._driver import Driver
 from lwipy._hosts import Hosts
 from lwipy._native import check, ffi, lib
@@ -47,12 +47,11 @@ from lwipy.endpoints.tcp import TcpEndpoint
 from lwipy.endpoints.udp import RawEndpoint, UdpEndpoint
 from lwipy.errors import StackClosedError, StackError
 from lwipy.fast_path import FastPath
-from lwipy.interface import Interface, check_mtu
+from lwipy.interface import Interface
 
 if TYPE_CHECKING:
     from typing import Self
 
-    from lwipy.blocking.socket import Socket
     from lwipy.links.base import Link
 
 #: lwIP numbers interfaces in a byte, and keeps one for the loopback.
@@ -64,7 +63,7 @@ LINGER: Final = 1.0
 DEFAULT_MEMORY: Final = 1 << 30
 
 
-class Stack:
+class Stack(Doors):
     """A TCP/IP stack of its own.
 
     `clock` is a callable that returns seconds; with it time is the caller's, and passes only in poll() and receive().
@@ -289,55 +288,6 @@ class Stack:
     def _scope_number(self, scope: str) -> int:
         return parse_scope(scope, self._scopes) if scope else 0
 
-    # -- Sockets that block; the driver is entered by `with stack:` --------------------------------
-
-    def socket(
-        self,
-        family: int = socket.AF_INET,
-        type: int = socket.SOCK_STREAM,
-        proto: int = 0,
-        fileno: int | None = None,
-    ) -> Socket:
-        """As :class:`socket.socket`; `fileno` is what a stack's socket gave by fileno() or detach()."""
-        sock: Socket = _blocking().Socket(self, family, type, proto, fileno)
-        return sock
-
-    def create_connection(self, address: tuple[str | None, int], *arguments: Any, **keywords: Any) -> Socket:
-        """As :func:`socket.create_connection`."""
-        sock: Socket = _blocking().create_connection(self, address, *arguments, **keywords)
-        return sock
-
-    def create_server(self, address: tuple[str, int], **keywords: Any) -> Socket:
-        """As :func:`socket.create_server`."""
-        sock: Socket = _blocking().create_server(self, address, **keywords)
-        return sock
-
-    def getaddrinfo(
-        self, host: str | bytes | None, port: int | str | bytes | None, *arguments: Any, **keywords: Any
-    ) -> list[Any]:
-        """As :func:`socket.getaddrinfo`."""
-        found: list[Any] = _blocking().getaddrinfo(self, host, port, *arguments, **keywords)
-        return found
-
-    def gethostbyname(self, hostname: str) -> str:
-        """As :func:`socket.gethostbyname`: the first IPv4 address."""
-        return str(_blocking().gethostbyname(self, hostname))
-
-    def gethostbyname_ex(self, hostname: str) -> tuple[str, list[str], list[str]]:
-        """As :func:`socket.gethostbyname_ex`: name, aliases and IPv4 addresses."""
-        found: tuple[str, list[str], list[str]] = _blocking().gethostbyname_ex(self, hostname)
-        return found
-
-    def gethostbyaddr(self, ip_address: str) -> tuple[str, list[str], list[str]]:
-        """As :func:`socket.gethostbyaddr`, by the hosts table."""
-        found: tuple[str, list[str], list[str]] = _blocking().gethostbyaddr(self, ip_address)
-        return found
-
-    def getnameinfo(self, sockaddr: tuple[Any, ...], flags: int) -> tuple[str, str]:
-        """As :func:`socket.getnameinfo`, by the hosts table."""
-        found: tuple[str, str] = _blocking().getnameinfo(self, sockaddr, flags)
-        return found
-
     # -- State and end -----------------------------------------------------------------------------
 
     @property
@@ -441,11 +391,6 @@ def _leave_to_the_parent() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_leave_to_the_parent)
-
-
-def _blocking() -> ModuleType:
-    """The room above: only the names of the contract reach up, and only when they are used."""
-    return importlib.import_module("lwipy.blocking")
 
 
 def _random_mac() -> bytes:
