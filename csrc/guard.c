@@ -2,7 +2,7 @@
  * Refuses what lwIP 2.2.1 must not see: packets that would make it read or write outside of them, fail an assertion,
  * loop for ever, or undo what the user has set.
  *
- * Each check answers one weakness, and has a test that fails without it (tests/test_guard.py):
+ * Each check answers one weakness, and has a test that fails without it (tests/test_guard_*.py):
  * - frames shorter than the ARP, IPv4 or IPv6 header that lwIP reads without looking at the length;
  * - IPv4 fragments that together are longer than 65535 bytes: lwIP's 16-bit sum wraps;
  * - the same for IPv6, and extension headers before the fragment header, which lwIP adds to that sum;

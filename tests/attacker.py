@@ -13,7 +13,7 @@ import struct
 from typing import Any
 
 from scapy.layers.inet import ICMP, IP, TCP, UDP
-from scapy.layers.inet6 import IPv6
+from scapy.layers.inet6 import ICMPv6ND_RA, ICMPv6NDOptPrefixInfo, ICMPv6NDOptSrcLLAddr, IPv6, in6_chksum
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
@@ -28,6 +28,12 @@ FRIEND = {4: "10.0.0.2", 6: "fd00::2"}
 
 #: The longest that a timer of the stack runs: after it, whatever an attack left behind must be gone.
 SETTLED = 150.0
+
+LINK_LOCAL = "fe80::66"
+
+SYN, ACK = 2, 16
+FLAGS = [f"{'F' * (n & 1)}{'S' * (n >> 1 & 1)}{'R' * (n >> 2 & 1)}{'P' * (n >> 3 & 1)}{'A' * (n >> 4 & 1)}"
+         f"{'U' * (n >> 5 & 1)}" for n in range(64)]  # fmt: skip
 
 ETHERNET = bytes.fromhex((TARGET_MAC + ATTACKER_MAC).replace(":", ""))
 
@@ -214,8 +220,69 @@ def serve(target: Target, family: int = 4, port: int = 80, **options: int) -> Tc
     return listener
 
 
+def icmp6(packet: Packet, body: bytes) -> Packet:
+    """An ICMPv6 message of any content, its sum right."""
+    body = body[:2] + b"\0\0" + body[4:]
+    body = body[:2] + struct.pack("!H", in6_chksum(58, packet, body)) + body[4:]
+    packet.nh = 58
+    return packet / Raw(body)
+
+
+def addresses(target: Target) -> set[str]:
+    return {str(address.ip) for address in target.nic.ipv6}
+
+
+def advertisement(**prefix: object) -> Packet:
+    options = ICMPv6NDOptSrcLLAddr(lladdr=ATTACKER_MAC) / ICMPv6NDOptPrefixInfo(prefixlen=64, A=1, L=1, **prefix)
+    return IPv6(src=LINK_LOCAL, dst="ff02::1", hlim=255) / ICMPv6ND_RA(routerlifetime=1800) / options
+
+
+def listening(target: Target, family: int = 4, port: int = 7) -> lwipy.UdpEndpoint:
+    udp = target.stack.udp(family)
+    udp.bind((TARGET[family], port))
+    return udp
+
+
+def heard(udp: lwipy.UdpEndpoint) -> list[bytes]:
+    found = []
+    try:
+        while True:
+            found.append(udp.receive().data)
+    except BlockingIOError:
+        return found
+
+
 __all__ = [
-    "ATTACKER", "ATTACKER_MAC", "FRIEND", "FRIEND_MAC", "ICMP", "IP", "SETTLED", "TARGET", "TARGET_MAC", "TCP", "UDP",
-    "Ether", "IPv6", "Packet", "Peer", "Raw", "Target", "VirtualTime", "exchange", "framed", "ip", "quick_segment",
+    "ACK",
+    "ATTACKER",
+    "ATTACKER_MAC",
+    "FLAGS",
+    "FRIEND",
+    "FRIEND_MAC",
+    "ICMP",
+    "IP",
+    "LINK_LOCAL",
+    "SETTLED",
+    "SYN",
+    "TARGET",
+    "TARGET_MAC",
+    "TCP",
+    "UDP",
+    "Ether",
+    "IPv6",
+    "Packet",
+    "Peer",
+    "Raw",
+    "Target",
+    "VirtualTime",
+    "addresses",
+    "advertisement",
+    "exchange",
+    "framed",
+    "heard",
+    "icmp6",
+    "ip",
+    "listening",
+    "quick_segment",
     "serve",
 ]  # fmt: skip

@@ -6,12 +6,15 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
 import lwipy
 from lwipy.testing import VirtualTime
+
+if TYPE_CHECKING:
+    from attacker import Target
 
 T = TypeVar("T")
 
@@ -53,6 +56,25 @@ def virtual() -> Iterator[VirtualTime]:
 def hosts(virtual: VirtualTime) -> Pair:
     """Two wired hosts in virtual time."""
     return Pair.of(virtual.stack(seed=1), virtual.stack(seed=2), virtual)
+
+
+@pytest.fixture
+def target(virtual: VirtualTime) -> Target:
+    """A stack under attack (attacker.py)."""
+    from attacker import Target  # scapy takes a second to import
+
+    return Target(virtual)
+
+
+@pytest.fixture
+def router(target: Target) -> Target:
+    """The same when it believes in routers."""
+    from attacker import ATTACKER_MAC, LINK_LOCAL
+
+    target.nic.add_neighbour(LINK_LOCAL, ATTACKER_MAC)
+    target.nic.autoconfigure()
+    target.rest()
+    return target
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import struct
-from collections.abc import Iterator
 
 import pytest
 from attacker import (
@@ -28,12 +27,6 @@ from scapy.layers.l2 import ARP, Dot1Q
 import lwipy
 
 BROADCAST = "ff:ff:ff:ff:ff:ff"
-
-
-@pytest.fixture
-def target() -> Iterator[Target]:
-    with VirtualTime() as time:
-        yield Target(time)
 
 
 @pytest.mark.parametrize("size", range(15))

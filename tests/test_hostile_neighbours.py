@@ -1,14 +1,13 @@
-"""Neighbor Discovery, MLD and IGMP from someone who obeys no rule. Options that do not fit are in test_guard.py."""
+"""Neighbor Discovery, MLD and IGMP from someone who obeys no rule. Options that do not fit are in test_guard_nd.py."""
 
 from __future__ import annotations
 
 import random
 import socket
 import struct
-from collections.abc import Iterator
 
 import pytest
-from attacker import ATTACKER_MAC, IP, TARGET, Ether, IPv6, Packet, Raw, Target, VirtualTime, ip
+from attacker import ATTACKER_MAC, IP, TARGET, Ether, IPv6, Packet, Raw, Target, ip
 from scapy.layers.inet6 import (
     ICMPv6EchoReply,
     ICMPv6EchoRequest,
@@ -29,12 +28,6 @@ from scapy.layers.inet6 import (
 from scapy.utils import checksum
 
 ALL_NODES = "ff02::1"
-
-
-@pytest.fixture
-def target() -> Iterator[Target]:
-    with VirtualTime() as time:
-        yield Target(time)
 
 
 @pytest.fixture

@@ -28,12 +28,6 @@ CHADDR = bytes.fromhex(TARGET_MAC.replace(":", ""))
 SERVER = "10.0.0.66"
 
 
-@pytest.fixture
-def target() -> Iterator[Target]:
-    with VirtualTime() as time:
-        yield Target(time)
-
-
 # -- DHCP ---------------------------------------------------------------------------------------------
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 
 import pytest
@@ -15,18 +15,11 @@ from scapy.layers.inet6 import ICMPv6DestUnreach, IPv6
 from scapy.packet import Packet, Raw
 
 from lwipy import TcpEndpoint, TcpState
-from lwipy.testing import VirtualTime
 
 FAMILIES = pytest.mark.parametrize("family", [4, 6], ids=["ipv4", "ipv6"])
 HOSTS = pytest.mark.parametrize("host", ["10.0.0.2", "fd00::2"], ids=["ipv4", "ipv6"])
 NO_ROUTE = {4: 1, 6: 0}
 NO_PORT = {4: 3, 6: 4}
-
-
-@pytest.fixture
-def target() -> Iterator[Target]:
-    with VirtualTime() as time:
-        yield Target(time)
 
 
 def unreachable(family: int, code: int, quoted: bytes) -> Packet:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from typing import Any, TypeVar
 
 import trio
@@ -74,3 +74,10 @@ async def clog(stream: SocketStream) -> None:
             with trio.move_on_after(5) as scope:
                 await stream.send_all(bytes(size))
             clogged = scope.cancelled_caught
+
+
+async def echo(stream: SocketStream) -> None:
+    async with stream:
+        with suppress(trio.BrokenResourceError):
+            async for data in stream:
+                await stream.send_all(data)
