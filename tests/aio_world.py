@@ -8,13 +8,13 @@ import selectors
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from typing import Any, TypeVar
 
 from conftest import Pair
 
 import lwipy
-from lwipy.aio import driving
+from lwipy.aio import create_connection, create_server, driving, open_connection
 
 T = TypeVar("T")
 #: Seconds after which a test is stuck; generous, for it guards and does not measure.
@@ -141,3 +141,72 @@ class _JumpingSelector(selectors.DefaultSelector):
         if not ready and timeout is not None and timeout > 0:
             self._loop.now += timeout
         return ready
+
+
+@asynccontextmanager
+async def connected(
+    client: Callable[[], Any] = Recorder, server: Callable[[], Any] = Recorder
+) -> AsyncIterator[tuple[Any, Any]]:
+    """A connection's two protocols; both know their transport."""
+    async with two_hosts() as pair:
+        made: list[Any] = []
+
+        def factory() -> Any:
+            made.append(server())
+            return made[-1]
+
+        listener = await create_server(pair.b, factory, "10.0.0.2", 80)
+        _, protocol = await create_connection(pair.a, client, "10.0.0.2", 80)
+        await soon(lambda: made and made[0].transport)
+        listener.close()
+        yield protocol, made[0]
+        for side in (protocol, made[0]):
+            side.transport.abort()
+        await listener.wait_closed()
+
+
+class Buffered(asyncio.BufferedProtocol):
+    """Receives into 100 bytes of its own."""
+
+    def __init__(self) -> None:
+        self.transport: Any = None
+        self.buffer = bytearray(100)
+        self.data = bytearray()
+        self.lost: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def get_buffer(self, sizehint: int) -> Any:
+        return self.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data += self.buffer[:nbytes]
+
+    def connection_lost(self, error: BaseException | None) -> None:
+        self.lost.set_result(error)
+
+
+async def ended(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+
+async def ask(stack: lwipy.Stack, text: bytes, host: str = "10.0.0.2", port: int = 80) -> bytes:
+    reader, writer = await open_connection(stack, host, port)
+    writer.write(text)
+    writer.write_eof()
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return answer
