@@ -1,89 +1,15 @@
 """lwipy.services.dhcp.responder: RFC 2131 section 4.3, with messages written and read by scapy."""
 
+from __future__ import annotations
+
 import logging
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scapy.layers.dhcp import BOOTP, DHCP
+from dhcp_client import EVERYBODY, SERVER, Client, responder
 
 from lwipy.services.dhcp.leases import OFFER_TIME, QUARANTINE_TIME
-from lwipy.services.dhcp.responder import Reply, Responder
-from lwipy.services.dhcp.settings import Settings
-
-SERVER = "10.0.0.1"
-SUBNET = IPv4Network("10.0.0.0/24")
-EVERYBODY = ("255.255.255.255", 68)
-
-
-def responder(**changes: Any) -> Responder:
-    given: dict[str, Any] = {
-        "pool": ("10.0.0.10", "10.0.0.12"),
-        "router": "10.0.0.254",
-        "dns": ["self", "10.0.0.53"],
-        "domain": "lwipy",
-        "mtu": 1400,
-        "lease_time": 3600.0,
-        "static": None,
-    }
-    return Responder(Settings.check(IPv4Interface("10.0.0.1/24"), **{**given, **changes}))
-
-
-TYPES: dict[Any, str] = {2: "offer", 5: "ack", 6: "nak"}
-
-
-class Answer:
-    """A reply as scapy reads it, and where it goes."""
-
-    def __init__(self, reply: Reply) -> None:
-        self.reply, self.packet = reply, BOOTP(reply.data)
-        self.destination, self.neighbour, self.lease = reply.destination, reply.neighbour, reply.lease
-        self.options: dict[str, Any] = {
-            o[0]: o[1] if len(o) == 2 else list(o[1:]) for o in self.packet[DHCP].options if o[0] != "e"
-        }
-        self.type = TYPES[self.options["message-type"]]
-        self.address: str = self.packet.yiaddr
-
-
-class Client:
-    """One guest's hand on the wire: says things to a responder and reads the answer with scapy."""
-
-    def __init__(self, server: Responder, number: int = 7, **fields: Any) -> None:
-        self.server, self.fields = server, fields
-        self.mac = bytes([2, 0, 0, 0, 0, number])
-        self.mac_text = self.mac.hex(":")
-
-    def sends(
-        self, kind: str, *options: object, to: str | None = None, now: float = 0.0, **fields: Any
-    ) -> Answer | None:
-        packet = BOOTP(op=1, chaddr=self.mac, xid=0xABCD, **{**self.fields, **fields})
-        data = bytes(packet / DHCP(options=[("message-type", kind), *options, "end"]))
-        reply = self.server.receive(data, broadcast=to is None, now=now)
-        return None if reply is None else Answer(reply)
-
-    def says(self, kind: str, *options: object, **fields: Any) -> Answer:
-        """Send a message that is answered."""
-        answer = self.sends(kind, *options, **fields)
-        assert answer is not None
-        return answer
-
-    def selects(self, address: str, *options: object, now: float = 0.0, **fields: Any) -> Answer:
-        """REQUEST in SELECTING state."""
-        return self.says("request", ("server_id", SERVER), ("requested_addr", address), *options, now=now, **fields)
-
-    def takes(self, *options: object, now: float = 0.0) -> str:
-        """The whole exchange; the address that comes of it."""
-        offer = self.says("discover", *options, now=now)
-        ack = self.selects(offer.address, *options, now=now)
-        assert ack.type == "ack"
-        return ack.address
-
-    def renews(
-        self, address: str, *options: object, now: float = 0.0, to: str | None = SERVER, **fields: Any
-    ) -> Answer:
-        return self.says("request", *options, ciaddr=address, to=to, now=now, **fields)
 
 
 class TestDiscover:
@@ -368,43 +294,6 @@ class TestDeclineReleaseInform:
         assert server.counters["dropped_foreign_address"] == 1
 
 
-class TestDestination:
-    """RFC 2131 section 4.1."""
-
-    def test_to_the_new_address_with_the_clients_mac(self) -> None:
-        offer = Client(responder()).says("discover")
-        assert (offer.destination, offer.neighbour) == (("10.0.0.10", 68), "02:00:00:00:00:07")
-
-    def test_to_everybody_for_a_client_that_sets_the_broadcast_flag(self) -> None:
-        offer = Client(responder(), flags="B").says("discover")
-        assert (offer.destination, offer.neighbour) == (EVERYBODY, None)
-        assert offer.packet.flags == "B"
-
-    def test_to_the_address_the_client_has(self) -> None:
-        client = Client(responder(), flags="B")
-        address = client.takes()
-        renewed = client.renews(address)
-        assert (renewed.destination, renewed.neighbour) == ((address, 68), None)
-
-    def test_to_the_relay_it_came_through(self) -> None:
-        client = Client(responder(), giaddr="10.0.0.3")
-        offer = client.says("discover", to=SERVER)
-        assert (offer.destination, offer.neighbour) == (("10.0.0.3", 67), None)
-        assert offer.packet.giaddr == "10.0.0.3"
-        address = client.takes()
-        assert client.renews(address).destination == ("10.0.0.3", 67)
-        nak = client.renews("192.168.7.7")
-        assert (nak.type, nak.destination, nak.packet.flags) == ("nak", ("10.0.0.3", 67), "B")
-
-    def test_a_relay_of_a_subnet_we_do_not_have_is_dropped(self) -> None:
-        server = responder()
-        assert Client(server).sends("discover", giaddr="10.9.9.9") is None
-        assert server.counters["dropped_foreign_relay"] == 1
-
-    def test_a_forged_address_in_discover_is_not_written_to(self) -> None:
-        assert Client(responder()).says("discover", ciaddr="8.8.8.8").destination == ("10.0.0.10", 68)
-
-
 class TestStatic:
     def test_a_mac_has_its_address_whatever_identifier_it_sends(self) -> None:
         server = responder(static={"02:00:00:00:00:07": "10.0.0.200"})
@@ -423,58 +312,3 @@ class TestStatic:
         server = responder(static={"02:00:00:00:00:07": "10.0.0.200"})
         assert Client(server).selects("10.0.0.10").type == "nak"
         assert Client(server, 8).selects("10.0.0.200").type == "nak"
-
-
-class TestBadInput:
-    @pytest.mark.parametrize("kind", [0, 2, 5, 6, 9, 13, 255])
-    def test_messages_that_no_client_sends(self, kind: Any) -> None:
-        server = responder()
-        data = bytes(BOOTP(op=1, chaddr=b"\2\0\0\0\0\7")) + b"\x63\x82\x53\x63\x35\x01" + bytes([kind]) + b"\xff"
-        assert server.receive(data, broadcast=True, now=0) is None
-        assert server.counters == {"dropped_unexpected_type": 1}
-
-    def test_what_cannot_be_read_is_counted_by_reason(self) -> None:
-        server = responder()
-        assert server.receive(b"", broadcast=True, now=0) is None
-        assert server.receive(bytes(300), broadcast=True, now=0) is None
-        assert server.counters == {"dropped_truncated": 1, "dropped_not_a_request": 1}
-
-    @settings(deadline=None)
-    @given(
-        st.lists(
-            st.tuples(
-                st.integers(0, 10),
-                st.sampled_from(["0.0.0.0", "10.0.0.10", "10.0.0.11", "10.0.0.1", "9.9.9.9", "255.255.255.255"]),
-                st.sampled_from(["0.0.0.0", "10.0.0.3", "10.0.0.1", "7.7.7.7"]),
-                st.dictionaries(
-                    st.sampled_from([12, 50, 51, 54, 55, 57, 61, 82]),
-                    st.binary(max_size=8) | st.sampled_from([b"\x0a\0\0\x0a", b"\x0a\0\0\x01", b"\x0a\0\0\x0b"]),
-                ),
-                st.integers(0, 5),
-                st.booleans(),
-            ),
-            max_size=20,
-        )
-    )
-    def test_any_conversation_is_answered_within_the_subnet_or_not_at_all(self, messages: list[Any]) -> None:
-        server = responder()
-        for time, (kind, ciaddr, giaddr, options, mac, broadcast) in enumerate(messages):
-            packet = bytes(BOOTP(op=1, chaddr=bytes([2, 0, 0, 0, 0, mac]), ciaddr=ciaddr, giaddr=giaddr))
-            encoded = b"".join(bytes([code, len(value)]) + value for code, value in options.items())
-            data = packet + b"\x63\x82\x53\x63\x35\x01" + bytes([kind]) + encoded + b"\xff"
-            reply = server.receive(data, broadcast=broadcast, now=time * 7)
-            if reply is None:
-                continue
-            host, port = reply.destination
-            assert host == "255.255.255.255" or (IPv4Address(host) in SUBNET and host != SERVER)
-            assert port == (67 if host == "10.0.0.3" and giaddr == host else 68)
-            assert 300 <= len(reply.data) <= 1400 - 28
-            assert BOOTP(reply.data).xid == BOOTP(data).xid
-        assert len({lease.address for lease in server.table.living(0)}) <= 3
-
-    @settings(deadline=None)
-    @given(st.binary(max_size=600))
-    def test_any_bytes_give_no_reply_or_a_counted_one(self, data: bytes) -> None:
-        server = responder()
-        server.receive(data, broadcast=True, now=0)
-        assert sum(server.counters.values()) >= 1
