@@ -1,5 +1,5 @@
 /*
- * Loss recovery: what an acknowledgement, or its absence, means for a connection.
+ * Loss recovery: what an acknowledgement means for a connection. Its absence: alarms.c.
  *
  * Theory of operation. Each acknowledgement is turned into facts about the flight: what has been delivered, cumulatively
  * or by SACK (RFC 2018), which gives round trips and rate samples; what the peer has had twice (DSACK, RFC 2883); what
@@ -29,8 +29,6 @@
 #include "lwip/priv/tcp_priv.h"
 
 #define DUP_THRESHOLD 3
-#define MOST_BACKOFF  12
-#define LONGEST_RTO   60000000
 
 /* ---- What was delivered ---------------------------------------------------------------------------------------------- */
 
@@ -141,8 +139,8 @@ count_duplicates(struct lwipy_sending *sending, const struct lwipy_arrival *arri
 
 /* ---- Phases ----------------------------------------------------------------------------------------------------------- */
 
-static void
-reduce(struct lwipy_sending *sending)
+void
+lwipy_reduce(struct lwipy_sending *sending)
 {
   u32_t least = 2u * sending->pcb->mss;
   sending->undo_cwnd = sending->cwnd;
@@ -174,7 +172,7 @@ static void
 begin(struct lwipy_sending *sending, u32_t flight)
 {
   sending->prr_start = LWIP_MAX(flight, sending->flight.pipe + sending->pcb->mss);
-  reduce(sending);
+  lwipy_reduce(sending);
   sending->phase = LWIPY_RECOVERING;
   sending->point = sending->pcb->snd_nxt;
   sending->prr_delivered = sending->prr_out = 0;
@@ -294,6 +292,13 @@ change_phase(struct lwipy_sending *sending, struct lwipy_ack *ack)
 }
 
 void
+lwipy_recovery_judge(struct lwipy_sending *sending, struct lwipy_ack *ack, int progress)
+{
+  change_phase(sending, ack);
+  move_window(sending, ack, progress);
+}
+
+void
 lwipy_recovery_ack(struct lwipy_sending *sending, const struct lwipy_arrival *arrival)
 {
   struct tcp_pcb *pcb = sending->pcb;
@@ -331,107 +336,7 @@ lwipy_recovery_ack(struct lwipy_sending *sending, const struct lwipy_arrival *ar
   } else {
     ack.lost = lose_first(sending, progress);
   }
-  change_phase(sending, &ack);
-  move_window(sending, &ack, progress);
+  lwipy_recovery_judge(sending, &ack, progress);
   sending->alarm = wait != 0 ? LWIPY_REORDERING : LWIPY_NO_ALARM;
   sending->alarm_at = lwipy_latest() + wait;
-}
-
-/* ---- Alarms ----------------------------------------------------------------------------------------------------------- */
-
-static void
-probe(struct lwipy_sending *sending)
-{
-  struct tcp_pcb *pcb = sending->pcb;
-  struct lwipy_flight *flight = &sending->flight;
-  u32_t cwnd = sending->cwnd;
-  sending->probing = 1;
-  sending->probes++;
-  sending->rto_from = lwipy_latest();
-  if (pcb->unsent != NULL && lwip_ntohl(pcb->unsent->tcphdr->seqno) + pcb->unsent->len - pcb->lastack <= pcb->snd_wnd) {
-    sending->probe_again = 0;
-    sending->cwnd = lwipy_sending_pipe(sending) + LWIP_MAX(pcb->mss, pcb->unsent->len);
-  } else {
-    sending->probe_again = 1;
-    lwipy_flight_set(flight, lwipy_sent(flight, flight->count - 1), LWIPY_LOST);
-    sending->cwnd = LWIP_MAX(cwnd, lwipy_sending_pipe(sending) + pcb->mss);
-  }
-  lwipy_sending_output(pcb);
-  sending->probe_end = pcb->snd_nxt;
-  sending->cwnd = cwnd;
-  if (flight->lost > 0) {
-    lwipy_flight_set(flight, lwipy_sent(flight, flight->count - 1), 0);     /* it could not be sent now */
-  }
-}
-
-static void
-time_out(struct lwipy_sending *sending)
-{
-  struct tcp_pcb *pcb = sending->pcb;
-  struct lwipy_flight *flight = &sending->flight;
-  u32_t i, now = lwipy_now32(), patience = sending->rack_rtt + lwipy_rack_window(sending);
-  int reneged = lwipy_sent(flight, 0)->flags & LWIPY_SACKED;
-  for (i = 0; i < flight->count; i++) {
-    struct lwipy_sent *sent = lwipy_sent(flight, i);
-    if ((sent->flags & LWIPY_SACKED) && !reneged) {
-      continue;
-    }
-    if (i == 0 || reneged || now - sent->sent_at >= patience) {
-      sending->lost_segments += !(sent->flags & LWIPY_LOST);
-      lwipy_flight_set(flight, sent, LWIPY_LOST);
-    }
-  }
-  if (sending->phase != LWIPY_TIMED_OUT) {
-    reduce(sending);
-  }
-  sending->suspect = !reneged;
-  sending->controller->on_timeout(sending);
-  sending->phase = LWIPY_TIMED_OUT;
-  sending->point = pcb->snd_nxt;
-  sending->cwnd = lwipy_sending_pipe(sending) + pcb->mss;
-  sending->dupacks = 0;
-  sending->probing = 0;
-  sending->timeouts++;
-  sending->rto_from = lwipy_latest();
-  if (sending->backoff < MOST_BACKOFF && ((int64_t)sending->rto << sending->backoff) < LONGEST_RTO / 2) {
-    sending->backoff++;
-  }
-  pcb->rtime = 0;
-  if (pcb->nrtx < 0xff) {
-    pcb->nrtx++;                   /* lwIP gives the connection up after TCP_MAXRTX */
-  }
-}
-
-void
-lwipy_recovery_alarm(struct lwipy_sending *sending, enum lwipy_alarm alarm)
-{
-  struct lwipy_ack ack = { 0 };
-  u32_t wait = 0;
-  if (sending->flight.count == 0) {
-    return;
-  }
-  switch (alarm) {
-    case LWIPY_REORDERING:
-      ack.now = lwipy_now32();
-      ack.lost = lwipy_rack_detect(sending, ack.now, &wait);
-      change_phase(sending, &ack);
-      move_window(sending, &ack, 0);
-      if (wait != 0) {
-        sending->alarm = LWIPY_REORDERING;
-        sending->alarm_at = lwipy_latest() + wait;
-      }
-      break;
-    case LWIPY_PROBE:
-      probe(sending);
-      break;
-    case LWIPY_RTO:
-      if (sending->pcb->persist_backoff > 0) {
-        sending->rto_from = lwipy_latest();     /* the peer's window is shut: lwIP asks for it */
-      } else {
-        time_out(sending);
-      }
-      break;
-    default:
-      break;
-  }
 }

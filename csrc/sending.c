@@ -19,9 +19,7 @@
  * 1. Between two events cwnd (the gate) - (snd_nxt - lastack) is what may be sent; during input it is one segment at
  *    most, which is less than any window.
  * 2. TF_INFR is set while loss is repaired, and only then; TF_RTO never is.
- * 3. While something is in flight there is an alarm, and lwIP's own timer is set later than it: that remains as what
- *    happens when the alarm had no memory. With nothing in flight there is none.
- * 4. `current` is the connection whose segment lwIP works on, or NULL; the pcb's end clears it.
+ * 3. `current` is the connection whose segment lwIP works on, or NULL; the pcb's end clears it.
  */
 #include "sending.h"
 #include "netif.h"
@@ -31,8 +29,6 @@
 
 #define EXT_ARG         1
 #define INITIAL_WINDOW  10         /* segments, RFC 6928 */
-#define LWIP_LATER      40         /* ticks of lwIP's slow timer */
-#define LWIP_LATEST     (120000 / TCP_SLOW_INTERVAL)
 #define LEAST_QUANTUM   1000       /* microseconds of the pace that may go at once */
 
 static struct lwipy_sending *current;
@@ -67,8 +63,6 @@ destroyed(u8_t id, void *data)
 
 static const struct tcp_ext_arg_callbacks callbacks = { destroyed, NULL };
 
-static void on_deadline(struct lwipy_deadline *deadline);
-
 struct lwipy_sending *
 lwipy_sending_start(struct tcp_pcb *pcb, int controller)
 {
@@ -80,7 +74,7 @@ lwipy_sending_start(struct tcp_pcb *pcb, int controller)
   }
   sending->pcb = pcb;
   sending->deadline.due = LWIPY_NEVER;
-  sending->deadline.run = on_deadline;
+  sending->deadline.run = lwipy_sending_alarm;
   sending->cwnd = (u32_t)LWIP_MAX(pcb->mss, LEAST_MSS) * INITIAL_WINDOW;
   sending->ssthresh = UINT32_MAX;
   lwipy_rack_open(sending);
@@ -276,57 +270,6 @@ lwipy_sending_pipe(const struct lwipy_sending *sending)
   return sending->flight.pipe > arrived ? sending->flight.pipe - arrived : 0;
 }
 
-/* lwIP's tcp_rexmit(), for any segment: `*link` points to it on the list of unacked ones. */
-static void
-queue_again(struct tcp_pcb *pcb, struct tcp_seg **link)
-{
-  struct tcp_seg *seg = *link, **place = &pcb->unsent;
-  *link = seg->next;
-  while (*place != NULL && TCP_SEQ_LT(lwip_ntohl((*place)->tcphdr->seqno), lwip_ntohl(seg->tcphdr->seqno))) {
-    place = &(*place)->next;
-  }
-  seg->next = *place;
-  *place = seg;
-  if (seg->next == NULL) {
-    pcb->unsent_oversize = 0;
-  }
-  pcb->rttest = 0;
-}
-
-/* Queues again what of [seq, end) is on the list behind `link`; where to go on. One that the device still holds is
-   left alone: the next alarm tries again. */
-static struct tcp_seg **
-queue_range(struct tcp_pcb *pcb, struct tcp_seg **link, u32_t seq, u32_t end)
-{
-  while (*link != NULL && TCP_SEQ_LT(lwip_ntohl((*link)->tcphdr->seqno), end)) {
-    struct tcp_seg *seg = *link;
-    if (TCP_SEQ_GT(lwip_ntohl(seg->tcphdr->seqno) + TCP_TCPLEN(seg), seq) && seg->p->ref == 1) {
-      queue_again(pcb, link);
-    } else {
-      link = &seg->next;
-    }
-  }
-  return link;
-}
-
-/* Queues what is lost, as long as there is room in the window; how much of that is left. */
-static u32_t
-repair(struct lwipy_sending *sending, u32_t room)
-{
-  struct lwipy_flight *flight = &sending->flight;
-  struct tcp_seg **link = &sending->pcb->unacked;
-  u32_t i, left = flight->lost;
-  for (i = 0; i < flight->count && left > 0 && room > 0; i++) {
-    const struct lwipy_sent *sent = lwipy_sent(flight, i);
-    if (sent->flags & LWIPY_LOST) {
-      left--;
-      link = queue_range(sending->pcb, link, sent->seq, sent->end);
-      room -= LWIP_MIN(room, lwipy_sent_length(sent));
-    }
-  }
-  return room;
-}
-
 /* What the pace lets through now: a burst of a millisecond, two segments at least. */
 static u32_t
 paced(struct lwipy_sending *sending, u32_t room)
@@ -396,7 +339,7 @@ lwipy_sending_output(struct tcp_pcb *pcb)
   }
   allowed = paced(sending, room);
   if (sending->flight.lost > 0 && allowed > 0) {
-    allowed = repair(sending, allowed);
+    allowed = lwipy_repair(sending, allowed);
   }
   open_gate(sending, allowed);
   if (sending->phase != LWIPY_OPEN || sending->flight.lost > 0) {
@@ -407,67 +350,4 @@ lwipy_sending_output(struct tcp_pcb *pcb)
   tcp_output(pcb);
   note_peak(sending);
   lwipy_sending_arm(sending);
-}
-
-/* ---- Alarms --------------------------------------------------------------------------------------------------------- */
-
-/* RFC 8985 7.2: a probe, where one can help; else the timeout. `alarm` is REORDERING when that was set before. */
-static void
-choose_alarm(struct lwipy_sending *sending)
-{
-  int64_t rto = sending->rto_from + ((int64_t)sending->rto << sending->backoff), probe;
-  if (sending->alarm == LWIPY_REORDERING && sending->alarm_at < rto) {
-    return;
-  }
-  sending->alarm = LWIPY_RTO;
-  sending->alarm_at = rto;
-  if (sending->phase == LWIPY_OPEN && !sending->probing && sending->flight.sacked == 0 && sending->backoff == 0 &&
-      ((sending->pcb->flags & TF_SACK) || sending->flight.count == 1)) {
-    probe = LWIP_MAX(sending->sent_at + lwipy_probe_timeout(sending), sending->rto_from + sending->prompt8 / 16);
-    if (probe < rto) {
-      sending->alarm = LWIPY_PROBE;
-      sending->alarm_at = probe;
-    }
-  }
-}
-
-static int
-waits_for_pace(const struct lwipy_sending *sending)
-{
-  return sending->pacing_rate != 0 && sending->pace_due > lwipy_latest() &&
-         (sending->pcb->unsent != NULL || sending->flight.lost > 0) && lwipy_sending_pipe(sending) < sending->cwnd;
-}
-
-void
-lwipy_sending_arm(struct lwipy_sending *sending)
-{
-  int64_t due = LWIPY_NEVER;
-  if (sending->flight.count == 0) {
-    sending->alarm = LWIPY_NO_ALARM;
-  } else {
-    u32_t ticks = (u32_t)((((int64_t)sending->rto << sending->backoff) * 2) / (TCP_SLOW_INTERVAL * 1000)) + LWIP_LATER;
-    choose_alarm(sending);
-    due = sending->alarm_at;
-    sending->pcb->rto = (s16_t)LWIP_MIN(ticks, LWIP_LATEST);
-  }
-  if (waits_for_pace(sending)) {
-    due = LWIP_MIN(due, sending->pace_due);
-  }
-  lwipy_deadline_set(&sending->deadline, due);
-}
-
-static void
-on_deadline(struct lwipy_deadline *deadline)
-{
-  struct lwipy_sending *sending = (struct lwipy_sending *)((u8_t *)deadline - offsetof(struct lwipy_sending, deadline));
-  struct lwipy_tcp *tcp = sending->pcb->callback_arg;
-  lwipy_sending_through();
-  lwipy_demux_select_pcb(sending->pcb);
-  lwipy_rcvbuf = tcp != NULL ? tcp->rcvbuf : LWIP_MAX(sending->pcb->rcv_wnd, 1);
-  if (sending->alarm != LWIPY_NO_ALARM && sending->alarm_at <= lwipy_latest()) {
-    enum lwipy_alarm alarm = (enum lwipy_alarm)sending->alarm;
-    sending->alarm = LWIPY_NO_ALARM;
-    lwipy_recovery_alarm(sending, alarm);
-  }
-  lwipy_sending_output(sending->pcb);
 }

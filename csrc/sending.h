@@ -76,7 +76,6 @@ void lwipy_sending_output(struct tcp_pcb *pcb);       /* in the place of tcp_out
 void lwipy_sending_syn(struct tcp_pcb *pcb);          /* a SYN goes out */
 u32_t lwipy_sending_shaken(struct tcp_pcb *pcb);      /* the handshake is over: the round trip it took, or 0 */
 void lwipy_sending_pace(struct lwipy_sending *sending, u32_t most);   /* SO_MAX_PACING_RATE */
-void lwipy_sending_arm(struct lwipy_sending *sending);
 u32_t lwipy_sending_pipe(const struct lwipy_sending *sending);
 
 /* ---- autotune.c ------------------------------------------------------------------------------------------------ */
@@ -108,7 +107,17 @@ struct lwipy_arrival {             /* of an acknowledgement, as the hook saw it 
 };
 
 void lwipy_recovery_ack(struct lwipy_sending *sending, const struct lwipy_arrival *arrival);
-void lwipy_recovery_alarm(struct lwipy_sending *sending, enum lwipy_alarm alarm);
+/* The phase and the window follow what is known by now; `progress`: lastack has moved. */
+void lwipy_recovery_judge(struct lwipy_sending *sending, struct lwipy_ack *ack, int progress);
+void lwipy_reduce(struct lwipy_sending *sending);      /* the window, for what was lost: once in each phase */
+
+/* ---- repair.c ---------------------------------------------------------------------------------------------------- */
+/* Queues what is lost, as long as there is room in the window; how much of that is left. */
+u32_t lwipy_repair(struct lwipy_sending *sending, u32_t room);
+
+/* ---- alarms.c ---------------------------------------------------------------------------------------------------- */
+void lwipy_sending_arm(struct lwipy_sending *sending);
+void lwipy_sending_alarm(struct lwipy_deadline *deadline);   /* its time has come */
 
 /* ---- dsack.c ----------------------------------------------------------------------------------------------------- */
 void lwipy_dsack_in(struct tcp_pcb *pcb, u32_t seqno, u32_t length);
