@@ -2,7 +2,8 @@
 
 The same server, in a process of its own; the same client, a program in a network namespace that keeps one request in
 flight on each connection, through the kernel's sockets. Only what is between them differs: a TAP, and lwipy's event
-loop on a stack; or a veth pair, and asyncio's own loop.
+loop on a stack; or a veth pair, and asyncio's own loop. The kernel's sockets use cubic, whatever the machine's default
+is: BBR holds back on a way without length.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ CONNECTIONS: Final = 16
 SECONDS: Final = 1.5
 
 SERVER: Final = """
-import asyncio, sys, tempfile
+import asyncio, socket, sys, tempfile
 from pathlib import Path
 from aiohttp import web
 kind, device = sys.argv[1:]
@@ -31,11 +32,17 @@ async def main():
     folder = Path(tempfile.mkdtemp()); (folder / "file").write_bytes(bytes(1024))
     app = web.Application(); app.router.add_static("/", folder)
     runner = web.AppRunner(app, access_log=None); await runner.setup()
-    await web.TCPSite(runner, "10.77.0.1", 80).start()
+    await site(runner).start()
     print("ready", flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
     await runner.cleanup()
     (folder / "file").unlink(); folder.rmdir()
+def site(runner):
+    if kind != "kernel":
+        return web.TCPSite(runner, "10.77.0.1", 80)
+    sock = socket.create_server(("10.77.0.1", 80))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"cubic")
+    return web.SockSite(runner, sock)
 if kind == "kernel":
     asyncio.run(main())
 else:
@@ -51,7 +58,7 @@ else:
 """
 
 CLIENT: Final = """
-import asyncio, sys, time
+import asyncio, socket, sys
 connections, seconds = int(sys.argv[1]), float(sys.argv[2])
 REQUEST = b"GET /file HTTP/1.1\\r\\nHost: bench\\r\\n\\r\\n"
 class Client(asyncio.Protocol):
@@ -63,9 +70,15 @@ class Client(asyncio.Protocol):
         if head >= 0 and len(self.got) >= head + 4 + 1024:
             assert self.got.startswith(b"HTTP/1.1 200"), self.got[:100]
             self.got = b""; Client.done += 1; self.transport.write(REQUEST)
+def connected():
+    sock = socket.socket()
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"cubic")
+    sock.connect(("10.77.0.1", 80))
+    sock.setblocking(False)
+    return sock
 async def main():
     loop = asyncio.get_running_loop()
-    made = [await loop.create_connection(Client, "10.77.0.1", 80) for _ in range(connections)]
+    made = [await loop.create_connection(Client, sock=connected()) for _ in range(connections)]
     await asyncio.sleep(0.3)
     before = Client.done
     await asyncio.sleep(seconds)
