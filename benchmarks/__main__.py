@@ -24,7 +24,7 @@ MODULES: Final = {
     "http": "aiohttp on lwipy beside aiohttp on the kernel",
 }
 #: Programs with options of their own: `python -m benchmarks NAME --help`.
-PROGRAMS: Final = ("echo", "goodput", "links", "profile", "scale", "soak", "tap")
+PROGRAMS: Final = ("connections", "echo", "goodput", "links", "profile", "scale", "soak", "tap")
 
 
 def cases(names: list[str]) -> list[Case]:
