@@ -56,7 +56,7 @@ class OnLwipy:
         return await aio.create_connection(self.client, factory, "10.0.0.1", port)
 
     async def start_server(self, connected: Callable[[Any, Any], None]) -> tuple[Any, int]:
-        server = await aio.start_server(self.server, connected, "10.0.0.1", 0, backlog=10_000)  # type: ignore[arg-type]
+        server = await aio.start_server(self.server, connected, "10.0.0.1", 0, backlog=10_000)
         return server, server.sockets[0].getsockname()[1]
 
     async def open_connection(self, port: int) -> tuple[Any, Any]:

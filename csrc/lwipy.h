@@ -83,6 +83,8 @@ typedef struct {
 
 typedef struct { lwipy_handle handle; uint32_t events; } lwipy_event;
 
+typedef struct { lwipy_handle handle; lwipy_address local, remote; } lwipy_accepted;
+
 typedef struct { uint32_t tag; uint32_t events; } lwipy_readiness;     /* poller.h */
 
 typedef struct {
@@ -325,12 +327,14 @@ int lwipy_error(lwipy_core *core, lwipy_handle handle);       /* the error that 
 int lwipy_ready(lwipy_core *core, lwipy_handle handle);       /* LWIPY_READABLE and LWIPY_WRITABLE as of now, arming what is not */
 int lwipy_local(lwipy_core *core, lwipy_handle handle, lwipy_address *out);
 int lwipy_remote(lwipy_core *core, lwipy_handle handle, lwipy_address *out);
+int lwipy_both_addresses(lwipy_core *core, lwipy_handle handle, lwipy_address *out);      /* the local one, the remote one */
 int lwipy_set_option(lwipy_core *core, lwipy_handle handle, int option, int value);
 int lwipy_get_option(lwipy_core *core, lwipy_handle handle, int option);
 
 int lwipy_tcp_listen(lwipy_core *core, lwipy_handle handle, int backlog);
 int lwipy_tcp_connected(lwipy_core *core, lwipy_handle handle);   /* 0: it is; EWOULDBLOCK: not yet; or why it failed */
 int lwipy_tcp_accept(lwipy_core *core, lwipy_handle handle, lwipy_handle *out);
+int lwipy_tcp_accept_many(lwipy_core *core, lwipy_handle handle, lwipy_accepted *out, int room);   /* how many, 0 for none */
 int64_t lwipy_tcp_send(lwipy_core *core, lwipy_handle handle, const void *data, size_t length);
 int64_t lwipy_tcp_recv(lwipy_core *core, lwipy_handle handle, void *buffer, size_t room, int peek);
 int lwipy_tcp_shutdown(lwipy_core *core, lwipy_handle handle, int read, int write);

@@ -170,6 +170,12 @@ core_remote(lwipy_handle handle, lwipy_address *out)
   return addresses(handle, &other, out);
 }
 
+int
+core_both_addresses(lwipy_handle handle, lwipy_address *out)
+{
+  return addresses(handle, &out[0], &out[1]);
+}
+
 /* ---- Options that live in lwIP's common pcb ------------------------------------------------------------------------- */
 
 static int

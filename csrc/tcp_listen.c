@@ -149,3 +149,14 @@ core_tcp_accept(lwipy_handle handle, lwipy_handle *out)
   }
   return 0;
 }
+
+int
+core_tcp_accept_many(lwipy_handle handle, lwipy_accepted *out, int room)
+{
+  int count = 0, result = 0;
+  while (count < room && (result = core_tcp_accept(handle, &out[count].handle)) == 0) {
+    lwipy_tcp_addresses(lwipy_end_find(out[count].handle, LWIPY_KIND_TCP), &out[count].local, &out[count].remote);
+    count++;
+  }
+  return count > 0 || result == LWIPY_EWOULDBLOCK ? count : result;
+}

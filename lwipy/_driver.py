@@ -10,11 +10,18 @@ from lwipy._dispatch import NEWS
 from lwipy._native import check, lib
 
 if TYPE_CHECKING:
+    import asyncio
+
     from lwipy.stack import Stack
 
 
 class Driver:
     """What drives a stack. This one is the caller's own hand: nothing is left waiting when an operation returns."""
+
+    #: The asyncio loop that drives, if one does.
+    loop: asyncio.AbstractEventLoop | None = None
+    #: Whether it hands out events just now.
+    serving = False
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack

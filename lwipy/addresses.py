@@ -5,6 +5,7 @@ Bad values raise :class:`ValueError` (or :class:`TypeError`) that names the valu
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import socket
 from collections.abc import Mapping
@@ -102,11 +103,15 @@ def pack(ip: IPAddress | None, port: int = 0, scopes: Mapping[str, int] | None =
     return out
 
 
-def pack_ipv4(text: object, port: int) -> Any | None:
-    """The shortest way to the ``lwipy_address`` of what most connections are given; None for all but IPv4 numbers."""
+@functools.lru_cache(maxsize=256)
+def pack_ipv4(text: str, port: int) -> Any | None:
+    """The shortest way to the ``lwipy_address`` of what most connections are given; None for all but IPv4 numbers.
+
+    Whoever gets it does not change it: the next one gets the same.
+    """
     try:
-        raw = socket.inet_pton(socket.AF_INET, text)  # type: ignore[arg-type]
-    except (OSError, ValueError, TypeError):
+        raw = socket.inet_pton(socket.AF_INET, text)
+    except (OSError, ValueError):
         return None
     out = ffi.new("lwipy_address *")
     out.family, out.port = 4, port

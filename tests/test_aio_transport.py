@@ -394,9 +394,9 @@ def test_a_transport_nobody_closed_is_told_of() -> None:
             transport, _ = await create_connection(pair.a, asyncio.Protocol, "10.0.0.2", 80)
             assert isinstance(transport, StreamTransport)
             transport._endpoint.on_event = None
-            del transport
             with pytest.warns(ResourceWarning, match=r"unclosed transport <StreamTransport open \('10.0.0.2', 80\)"):
-                await soon(lambda: not gc.collect() and pair.a.statistics.endpoints == 0)
+                del transport
+            await soon(lambda: not gc.collect() and pair.a.statistics.endpoints == 0)
             server.abort_clients()
             server.close()
 

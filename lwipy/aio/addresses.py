@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import Any, Final, TypeAlias
 
-from lwipy.endpoints.base import Address
+from lwipy.endpoints.base import Address, read_names
 
 #: ("10.0.0.1", 80) or ("fe80::1", 80, flow information, scope id).
 SocketAddress: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
@@ -26,6 +26,12 @@ def to_socket(address: Address | None, family: int) -> SocketAddress:
     if family == 0 and host and ":" not in host:
         host = "::" if host == "0.0.0.0" else f"::ffff:{host}"
     return (host or "::", port, 0, int(scope or 0))
+
+
+def both_to_socket(names: bytes, family: int) -> tuple[SocketAddress, SocketAddress | None]:
+    """An endpoint's names() for people: its own address, and its peer's, None where it has none."""
+    local, peer = read_names(names)
+    return to_socket(local, family), None if peer is None else to_socket(peer, family)
 
 
 def from_socket(address: Any) -> tuple[int, Address]:

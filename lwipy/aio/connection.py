@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import itertools
 import os
 import socket
 import ssl as ssl_module
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from lwipy._native import lib
 from lwipy.aio.addresses import SocketAddress, from_socket
 from lwipy.aio.driver import deliver, ensure_driven
-from lwipy.aio.names import AddressInfo, getaddrinfo
+from lwipy.aio.names import AddressInfo, getaddrinfo, numeric
 from lwipy.aio.tls import TlsSettings
 from lwipy.endpoints import Event, TcpEndpoint
 from lwipy.errors import StackClosedError, StackError
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from lwipy.blocking import Socket
     from lwipy.stack import Stack
 
+_CONNECTED: Final = int(Event.CONNECTED)
+_FAILED: Final = int(Event.FAILED)
+T = TypeVar("T")
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 
@@ -55,26 +60,39 @@ async def create_connection(
     """
     if ssl and server_hostname is None:
         server_hostname = host
-    tls = TlsSettings(ssl, ssl_handshake_timeout, ssl_shutdown_timeout, server_hostname)
+    if timeout is not None:
+        connecting = create_connection(
+            stack, protocol_factory, host, port, ssl=ssl, family=family, flags=flags, local_addr=local_addr,
+            server_hostname=server_hostname, ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout, happy_eyeballs_delay=happy_eyeballs_delay,
+            interleave=interleave, all_errors=all_errors,
+        )  # fmt: skip
+        return await _within(timeout, connecting, f"Connect call failed ({host!r}, {port!r})")
+    tls = TlsSettings.of(ssl, ssl_handshake_timeout, ssl_shutdown_timeout, server_hostname)
+    literal = numeric(host, port, family, socket.SOCK_STREAM, flags) if type(host) is str else None
+    if literal is not None and local_addr is None and not all_errors:
+        endpoint = await connect_endpoint(stack, literal[4])
+    else:
+        infos = await getaddrinfo(stack, host, port, family=family, type=socket.SOCK_STREAM, flags=flags)
+        sources = None if local_addr is None else await _sources(stack, local_addr, family)
+        if interleave or happy_eyeballs_delay is not None:
+            infos = interleaved(infos, interleave or 1)
+        targets = [info[4] for info in infos]
+        endpoint = await connect_to_any(stack, targets, sources, happy_eyeballs_delay, all_errors)
+    return await make_transport(endpoint, protocol_factory, tls)
+
+
+async def _within(timeout: float, connecting: Coroutine[Any, Any, T], what: str) -> T:
     try:
         async with asyncio.timeout(timeout) as limit:
-            infos = await getaddrinfo(stack, host, port, family=family, type=socket.SOCK_STREAM, flags=flags)
-            sources = await _sources(stack, local_addr, family)
-            if interleave or happy_eyeballs_delay is not None:
-                infos = interleaved(infos, interleave or 1)
-            targets = [info[4] for info in infos]
-            endpoint = await connect_to_any(stack, targets, sources, happy_eyeballs_delay, all_errors)
-            return await make_transport(endpoint, protocol_factory, tls)
+            return await connecting
     except TimeoutError:
         if limit.expired():
-            text = f"Connect call failed ({host!r}, {port!r}): no connection within {timeout} s"
-            raise TimeoutError(errno.ETIMEDOUT, text) from None
+            raise TimeoutError(errno.ETIMEDOUT, f"{what}: no connection within {timeout} s") from None
         raise
 
 
-async def _sources(stack: Stack, local: tuple[str | None, int] | None, family: int) -> list[SocketAddress] | None:
-    if local is None:
-        return None
+async def _sources(stack: Stack, local: tuple[str | None, int], family: int) -> list[SocketAddress]:
     found = await getaddrinfo(stack, *local, family=family, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     return [info[4] for info in found]
 
@@ -86,8 +104,9 @@ async def make_transport(
 
     With the `sock` that it was taken from, which ends with it.
     """
-    waiter = asyncio.get_running_loop().create_future()
+    waiter = asyncio.get_running_loop().create_future() if tls.wanted else None
     try:
+        endpoint._check(lib.lwipy_set_option(endpoint.stack._core, endpoint._handle, lib.LWIPY_OPT_NODELAY, 1))
         protocol = protocol_factory()
         transport = tls.transport(endpoint, protocol, waiter, sock=sock)
     except BaseException:
@@ -95,11 +114,12 @@ async def make_transport(
         if sock is not None:
             sock.close()
         raise
-    try:
-        await waiter
-    except BaseException:
-        transport.close()
-        raise
+    if waiter is not None:
+        try:
+            await waiter
+        except BaseException:
+            transport.close()
+            raise
     return transport, protocol
 
 
@@ -110,14 +130,18 @@ async def connect_endpoint(
     stack: Stack, target: SocketAddress, sources: Sequence[SocketAddress] | None = None
 ) -> TcpEndpoint:
     """A connected endpoint. OSError naming the address."""
-    ensure_driven(stack)
+    loop = asyncio.get_running_loop()
+    ensure_driven(stack, loop)
     version, address = from_socket(target)
     endpoint = stack.tcp(version)
+    connected: asyncio.Future[None] = loop.create_future()
+    deliver(endpoint, loop, functools.partial(_shaken, endpoint, connected))
     try:
         if sources is not None:
             _bind_to_any(endpoint, version, sources)
         try:
-            await _handshake(endpoint, address)
+            endpoint.connect(address)
+            await connected
         except StackError:
             raise
         except OSError as error:
@@ -129,23 +153,17 @@ async def connect_endpoint(
     return endpoint
 
 
-async def _handshake(endpoint: TcpEndpoint, address: tuple[str, int]) -> None:
-    loop = asyncio.get_running_loop()
-    connected: asyncio.Future[None] = loop.create_future()
-
-    def happened(event: Event) -> None:
-        if connected.done():
-            return
-        if endpoint.closed:
-            connected.set_exception(StackClosedError())
-        elif (error := endpoint.take_error()) is not None:
-            connected.set_exception(error)
-        elif event & Event.CONNECTED:
-            connected.set_result(None)
-
-    deliver(endpoint, loop, happened)
-    endpoint.connect(address)
-    await connected
+def _shaken(endpoint: TcpEndpoint, connected: asyncio.Future[None], event: Event) -> None:
+    """The handshake is over, or has failed."""
+    bits = int(event)  # an IntFlag's own & costs a microsecond
+    if connected.done():
+        return
+    if endpoint.closed:
+        connected.set_exception(StackClosedError())
+    elif bits & _CONNECTED and not bits & _FAILED:
+        connected.set_result(None)
+    elif (error := endpoint.take_error()) is not None:
+        connected.set_exception(error)
 
 
 def _bind_to_any(endpoint: TcpEndpoint, version: int, sources: Sequence[SocketAddress]) -> None:

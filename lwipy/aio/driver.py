@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -43,7 +44,7 @@ class LoopDriver(Driver):
         super().__init__(stack)
         if not can_drive(stack, loop):
             raise ValueError("the stack's clock is not the loop's: give Stack(clock=loop.time), or call poll() by hand")
-        self.loop = loop
+        self.loop: asyncio.AbstractEventLoop = loop
         self.uses = 1
         self.serving = False
         self._core: Any = stack._core
@@ -267,28 +268,39 @@ def ensure_driven(stack: Stack, loop: asyncio.AbstractEventLoop | None = None) -
     A stack with a clock of its own is left to its owner's poll().
     """
     loop = loop or asyncio.get_running_loop()
-    if _living_driver(stack) is None and can_drive(stack, loop):
+    if stack._driver.loop is not loop and _living_driver(stack) is None and can_drive(stack, loop):
         LoopDriver(stack, loop).start()
 
 
-def deliver(endpoint: Endpoint, loop: asyncio.AbstractEventLoop, handler: Callable[[Event], object]) -> None:
+def deliver(
+    endpoint: Endpoint, loop: asyncio.AbstractEventLoop, handler: Callable[[Event], object]
+) -> contextvars.Context:
     """Has an endpoint's events handled in the loop's thread, in a copy of the present context, whoever drives.
 
     At once where the loop itself drives the stack; by way of the loop's queue where a thread does, or another loop.
+    Returns the copy.
     """
-    stack = endpoint.stack
     context = contextvars.copy_context()
+    # A closure would be six objects more for the garbage collector, for each connection.
+    endpoint.on_event = functools.partial(_on_event, endpoint, loop, context, handler)
+    return context
 
-    def on_event(event: Event) -> None:
-        driver = stack._driver
-        if isinstance(driver, LoopDriver) and driver.serving and driver.loop is loop and not stack.closed:
-            context.run(handler, event)
-            return
-        try:
-            loop.call_soon_threadsafe(handler, event, context=context)
-        except RuntimeError:
-            if not loop.is_closed():
-                raise
-            endpoint.close()  # nobody is left who could
 
-    endpoint.on_event = on_event
+def _on_event(
+    endpoint: Endpoint,
+    loop: asyncio.AbstractEventLoop,
+    context: contextvars.Context,
+    handler: Callable[[Event], object],
+    event: Event,
+) -> None:
+    stack = endpoint._stack
+    driver = stack._driver
+    if driver.loop is loop and driver.serving and not stack.closed:
+        context.run(handler, event)
+        return
+    try:
+        loop.call_soon_threadsafe(handler, event, context=context)
+    except RuntimeError:
+        if not loop.is_closed():
+            raise
+        endpoint.close()  # nobody is left who could

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -41,8 +42,7 @@ async def getaddrinfo(
     """
     ensure_driven(stack)
     name = host.decode() if isinstance(host, bytes) else host
-    plain = isinstance(port, int) and proto in (0, _PROTOCOLS.get(type)) and not flags & socket.AI_CANONNAME
-    if name and plain and type in _PROTOCOLS and (literal := _literal(name, port, family, type)):
+    if proto in (0, _PROTOCOLS.get(type)) and (literal := numeric(name, port, family, type, flags)) is not None:
         return [literal]
     if not name or local_answer(stack, name) is not None or flags & socket.AI_NUMERICHOST:
         return functions.getaddrinfo(stack, name, port, family, type, proto, flags)
@@ -52,6 +52,14 @@ async def getaddrinfo(
     return functions.answered(stack, name, await _ask(stack, name, family), port, family, type, proto, flags)
 
 
+def numeric(host: str | None, port: Any, family: int, type: int, flags: int) -> AddressInfo | None:
+    """What getaddrinfo() would find at once, where that is a numeric address and nothing else; else None."""
+    if host and isinstance(port, int) and type in _PROTOCOLS and not flags & socket.AI_CANONNAME:
+        return _literal(host, port, family, type)
+    return None
+
+
+@functools.lru_cache(maxsize=256, typed=True)
 def _literal(host: str, port: Any, family: int, type: int) -> AddressInfo | None:
     """The shortest way for what most connections are given: a numeric address without scope, of a fitting family."""
     own = socket.AF_INET6 if ":" in host else socket.AF_INET

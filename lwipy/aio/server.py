@@ -10,7 +10,6 @@ import itertools
 import os
 import socket
 import ssl as ssl_module
-import weakref
 from asyncio import trsock
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -50,7 +49,7 @@ class Server(asyncio.AbstractServer):
         self._protocol_factory = protocol_factory
         self._tls = tls
         self._backlog = backlog
-        self._clients: weakref.WeakSet[StreamTransport] = weakref.WeakSet()
+        self._clients: set[StreamTransport] = set()
         self._serving = False
         self._closed = False
         self._waiters: list[asyncio.Future[None]] | None = []
@@ -79,6 +78,7 @@ class Server(asyncio.AbstractServer):
             raise RuntimeError(f"server {self!r} is closed")
         self._serving = True
         for listener in self._listeners:
+            listener.set_option(Option.NODELAY, 1)  # its connections have what it has
             listener.listen(self._backlog)
             deliver(listener, self._loop, functools.partial(self._accept, listener))
             # Told of what came between listen() and deliver().
@@ -90,17 +90,18 @@ class Server(asyncio.AbstractServer):
             return
         while not listener.closed:
             try:
-                endpoint = listener.accept_if_any()
+                accepted = listener.accept_many()
             except OSError as error:
                 self._report("Accept failed", error)
                 return
-            if endpoint is None:
+            if not accepted:
                 return
-            self._serve(endpoint)
+            for endpoint, names in accepted:
+                self._serve(endpoint, names)
 
-    def _serve(self, endpoint: TcpEndpoint) -> None:
+    def _serve(self, endpoint: TcpEndpoint, names: bytes) -> None:
         try:
-            self._tls.transport(endpoint, self._protocol_factory(), server=self)
+            self._tls.transport(endpoint, self._protocol_factory(), server=self, names=names)
         except Exception as error:
             endpoint.abort()
             self._report("Error on transport creation for incoming connection", error)

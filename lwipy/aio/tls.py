@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import ssl
 from asyncio import sslproto
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from lwipy.aio.transport import StreamTransport
 
 if TYPE_CHECKING:
-    from lwipy.aio.server import Server
-    from lwipy.blocking import Socket
     from lwipy.endpoints import TcpEndpoint
 
 
@@ -45,18 +43,27 @@ class TlsSettings:
         self.server_hostname = server_hostname
         self.server_side = server_side
 
+    @classmethod
+    def of(cls, context: Any, *others: Any) -> TlsSettings:
+        """As the class; one for all connections without TLS."""
+        return _PLAIN if context is None and others == (None, None, None) else cls(context, *others)
+
     def transport(
         self,
         endpoint: TcpEndpoint,
         protocol: asyncio.BaseProtocol,
         waiter: asyncio.Future[None] | None = None,
-        server: Server | None = None,
-        sock: Socket | None = None,
+        **arguments: Any,
     ) -> asyncio.Transport:
-        """The transport of a new connection, plain or with the handshake begun; the endpoint is its own from now on."""
+        """The transport of a new connection, plain or with the handshake begun; the endpoint is its own from now on.
+
+        `arguments` are StreamTransport's. Once the handshake is over, or has failed, the `waiter` is told.
+        """
         loop = asyncio.get_running_loop()
         if not self.wanted:
-            return StreamTransport(loop, endpoint, protocol, waiter=waiter, server=server, sock=sock)
+            transport = StreamTransport(loop, endpoint, protocol, **arguments)
+            transport.begin()
+            return transport
         timeouts: dict[str, Any] = {
             "ssl_handshake_timeout": self.handshake_timeout,
             "ssl_shutdown_timeout": self.shutdown_timeout,
@@ -70,8 +77,11 @@ class TlsSettings:
             server_hostname=self.server_hostname,
             **timeouts,
         )
-        StreamTransport(loop, endpoint, tls, server=server, sock=sock)
+        StreamTransport(loop, endpoint, tls, **arguments).begin()
         return tls._app_transport
+
+
+_PLAIN: Final = TlsSettings(None, None, None)
 
 
 async def start_tls(

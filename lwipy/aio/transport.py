@@ -8,29 +8,30 @@ waits in `_buffer` until the endpoint is writable.
 Invariants:
 
 1. The order is connection_made, data and eof_received, connection_lost; the last exactly once (`_conn_lost`).
-2. Protocol callbacks run in the loop's thread, in the context that the transport was made in, never inside write()
-   or resume_reading() (flow control's pause_writing excepted, as in asyncio).
+2. Protocol callbacks run in the loop's thread, in a copy of the context that the transport was made in, never inside
+   write() or resume_reading() (flow control's pause_writing excepted, as in asyncio).
 3. `_buffer` holds bytes that nobody can change, `_buffered` their number; while it is not empty a writable event comes.
 4. The endpoint is released when connection_lost has been called, and with it the socket that it was taken from, or the
    descriptor of the socket's stand-in.
 5. What arrived before an error or an end is delivered before it.
+6. What few ask for is made when somebody asks, from `_names`: addresses as text, and the stand-in for the socket.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import warnings
-import weakref
 from asyncio import constants, protocols, transports
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from lwipy._native import WOULD_BLOCK, ffi, lib
-from lwipy.aio.addresses import to_socket
+from lwipy.aio.addresses import both_to_socket
 from lwipy.aio.driver import deliver
 from lwipy.aio.standin import stand_in
-from lwipy.endpoints import Event, Option, TcpEndpoint
+from lwipy.endpoints import Event, TcpEndpoint
 from lwipy.endpoints.base import Buffer
 from lwipy.errors import StackClosedError
 
@@ -47,24 +48,27 @@ _WRITABLE: Final = int(Event.WRITABLE)
 _FAILED: Final = int(Event.FAILED)
 #: The buffer of all transports that have nothing to send; a deque of their own takes 760 bytes.
 _NOTHING: Final[deque[memoryview]] = deque(maxlen=0)
+_EXTRA: Final = frozenset(("socket", "sockname", "peername"))
 _log: Final = logging.getLogger("lwipy.aio")
-_chunks: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = weakref.WeakKeyDictionary()
 
 
-def _chunk_of(loop: asyncio.AbstractEventLoop) -> Any:
-    """A loop's one receive buffer: what lands there is copied out before anything else runs."""
-    if loop not in _chunks:
-        _chunks[loop] = ffi.new("char[]", CHUNK)
-    return _chunks[loop]
+class _Chunk(threading.local):
+    """A thread's one receive buffer: what lands there is copied out before anything else runs."""
+
+    def __init__(self) -> None:
+        self.buffer = ffi.new("char[]", CHUNK)
+
+
+_chunk: Final = _Chunk()
 
 
 class StreamTransport(transports._FlowControlMixin):
     """An :class:`asyncio.Transport` over a connected endpoint, which it owns from now on."""
 
     __slots__ = (
-        "__weakref__", "_buffer", "_buffered", "_chunk", "_closing", "_conn_lost", "_endpoint", "_eof", "_eof_received",
-        "_owner", "_paused", "_polled", "_protocol", "_readable", "_reading_asked", "_released", "_server", "_started",
-        "_takes_buffers",
+        "__weakref__", "_buffer", "_buffered", "_closing", "_conn_lost", "_context", "_endpoint", "_eof",
+        "_eof_received", "_names", "_owner", "_paused", "_polled", "_protocol", "_readable", "_reading_asked",
+        "_released", "_server", "_started", "_takes_buffers",
     )  # fmt: skip
 
     _start_tls_compatible = True
@@ -76,47 +80,72 @@ class StreamTransport(transports._FlowControlMixin):
         endpoint: TcpEndpoint,
         protocol: asyncio.BaseProtocol,
         *,
-        waiter: asyncio.Future[None] | None = None,
         server: Server | None = None,
         sock: Socket | None = None,
+        names: bytes | None = None,
     ) -> None:
+        """Takes no part before begin(). `names` are the endpoint's, where they are known already."""
         self._endpoint = endpoint
         self._owner = sock
-        substitute = stand_in(endpoint, sock, polls=True)
-        self._polled: Any = substitute if sock is None else sock._open
-        peer = endpoint.peer
-        extra: dict[str, Any] = {"socket": substitute, "sockname": substitute.getsockname()}
-        extra["peername"] = None if peer is None else to_socket(peer, endpoint.family)
-        super().__init__(extra, loop)
+        #: What shows the readiness to those who poll a descriptor: a blocking socket, or the stand-in once it is made.
+        self._polled: Any = None if sock is None else sock._open
+        self._extra: dict[str, Any] | None = None
+        self._names = names or endpoint.names()
         self._loop: asyncio.AbstractEventLoop = loop
-        self._chunk = _chunk_of(loop)
+        self._protocol_paused = False
+        self._set_write_buffer_limits()  # type: ignore[attr-defined]
         self._buffer = _NOTHING
         self._buffered = 0
         self._conn_lost = 0
         self._closing = self._eof = self._eof_received = False
         self._paused = self._reading_asked = False
-        self._readable = True
+        self._readable = False
         self._started = False
         self._server = server
         self.set_protocol(protocol)
-        endpoint.set_option(Option.NODELAY, 1)
-        deliver(endpoint, loop, self._happened)
+        self._context = deliver(endpoint, loop, self._happened)
         self._released = False
         if server is not None:
             server._attach(self)
-        loop.call_soon(self._protocol.connection_made, self)
-        loop.call_soon(self._start, waiter)
 
-    def _start(self, waiter: asyncio.Future[None] | None) -> None:
-        """Wakes who waits for the connection, and lets him go first: he may pause reading or change the protocol."""
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
-        self._loop.call_soon(self._start_reading)
+    def begin(self) -> None:
+        """Has the protocol's connection_made() called, now; what arrives is read in the loop's later turns.
 
-    def _start_reading(self) -> None:
+        Whoever waits for the connection goes first, he may pause reading or change the protocol.
+        """
+        try:
+            self._context.run(self._protocol.connection_made, self)
+        except Exception as error:
+            self._loop.call_exception_handler(
+                {
+                    "message": f"Exception in {type(self._protocol).__name__}.connection_made()",
+                    "exception": error,
+                    "transport": self,
+                    "protocol": self._protocol,
+                }
+            )
         self._started = True
-        self._read()
-        self._polled.refresh()
+        stack = self._endpoint.stack
+        # What came before this transport was told of events; and from now on there will be an event.
+        if not stack.closed and lib.lwipy_ready(stack._core, self._endpoint._handle) != _WRITABLE:
+            self._readable = True
+            self._ask_to_read()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Of the connection: "socket" (a stand-in), "sockname", "peername"; `default` for all else."""
+        if name not in _EXTRA:
+            return default
+        if self._extra is None:
+            sock = stand_in(self._endpoint, self._owner, polls=True)
+            if self._owner is None:
+                self._polled = sock
+            local, peer = both_to_socket(self._names, self._endpoint.family)
+            self._extra = {"socket": sock, "sockname": local, "peername": peer}
+        return self._extra[name]
+
+    def _refresh(self) -> None:
+        if self._polled is not None:
+            self._polled.refresh()
 
     def __repr__(self) -> str:
         state = "closed" if self._released else "closing" if self._closing else "open"
@@ -126,7 +155,7 @@ class StreamTransport(transports._FlowControlMixin):
         if not getattr(self, "_released", True):
             warnings.warn(f"unclosed transport {self!r}", ResourceWarning, stacklevel=2, source=self)
             self._endpoint.abort()
-            if self._owner is None:
+            if self._owner is None and self._polled is not None:
                 self._polled.end()
 
     # -- The protocol --------------------------------------------------------------------------------------------------
@@ -159,7 +188,7 @@ class StreamTransport(transports._FlowControlMixin):
             error = self._endpoint.take_error()
             if error is not None:
                 self._fatal_error(error, "Fatal error on stream transport")
-        self._polled.refresh()
+        self._refresh()
 
     # -- Reading -------------------------------------------------------------------------------------------------------
 
@@ -183,7 +212,7 @@ class StreamTransport(transports._FlowControlMixin):
     def _read_as_asked(self) -> None:
         self._reading_asked = False
         self._read()
-        self._polled.refresh()
+        self._refresh()
 
     def _read(self) -> None:
         for _ in range(SHARE):
@@ -207,16 +236,16 @@ class StreamTransport(transports._FlowControlMixin):
         return endpoint._check(received)
 
     def _read_chunk(self) -> None:
+        chunk = _chunk.buffer
         try:
-            size = self._receive(self._chunk, CHUNK)
+            size = self._receive(chunk, CHUNK)
         except OSError as error:
             self._fatal_error(error, "Fatal read error on stream transport")
             return
         if size == 0:
             self._end_of_stream()
         elif size > 0:
-            data = ffi.buffer(self._chunk, size)[:]
-            self._tell("data_received", data)
+            self._tell("data_received", ffi.buffer(chunk, size)[:])
 
     def _read_into_protocol(self) -> None:
         try:
@@ -284,7 +313,7 @@ class StreamTransport(transports._FlowControlMixin):
         rest = memoryview(view)[sent:]
         self._buffer.append(rest if isinstance(data, bytes) else memoryview(bytes(rest)))
         self._buffered += len(rest)
-        self._polled.refresh()
+        self._refresh()
         self._maybe_pause_protocol()  # type: ignore[attr-defined]
 
     def writelines(self, list_of_data: Any) -> None:
@@ -398,18 +427,18 @@ class StreamTransport(transports._FlowControlMixin):
 
     def _lingers_not(self) -> bool:
         """Whether SO_LINGER asks for a reset instead of a goodbye."""
-        holder = self.get_extra_info("socket") if self._owner is None else self._owner
-        return bool(holder._linger == 0)
+        holder = self._polled if self._owner is None else self._owner
+        return holder is not None and bool(holder._linger == 0)
 
     def _release(self) -> None:
         self._released = True
         if not self._endpoint.closed and self._lingers_not():
             self._endpoint.abort()
         self._endpoint.close()
-        if self._owner is None:
-            self._polled.end()
-        else:
+        if self._owner is not None:
             self._owner.close()
+        elif self._polled is not None:
+            self._polled.end()
         self._protocol = None
         server, self._server = self._server, None
         if server is not None:

@@ -87,6 +87,13 @@ def check_size(size: int) -> int:
     return size
 
 
+def read_names(names: bytes) -> tuple[Address | None, Address | None]:
+    """The local and the remote address of an endpoint's names(); None for what it has not."""
+    both = ffi.from_buffer("lwipy_address[]", names)
+    hosts = [text_of(each) for each in both]
+    return tuple(None if host is None else (host, each.port) for host, each in zip(hosts, both, strict=True))  # type: ignore[return-value]
+
+
 class Endpoint:
     """A handle of a stack's core. See the module's text for its rules."""
 
@@ -135,7 +142,7 @@ class Endpoint:
             return (
                 pack(None, port) if self.family == 0 else pack(parse_ip("0.0.0.0" if self.family == 4 else "::"), port)
             )
-        if self.family == 4 and (packed := pack_ipv4(host, port)) is not None:
+        if self.family == 4 and type(host) is str and (packed := pack_ipv4(host, port)) is not None:
             return packed
         ip = parse_ip(host)
         if self.family and ip.version != self.family:
@@ -187,6 +194,12 @@ class Endpoint:
         out = ffi.new("lwipy_address *")
         self._check(lib.lwipy_remote(self._stack._core, self._handle, out))
         return self._unpack(out)
+
+    def names(self) -> bytes:
+        """Both addresses as C has them, for :func:`read_names`."""
+        out = ffi.new("lwipy_address[2]")
+        self._check(lib.lwipy_both_addresses(self._stack._core, self._handle, out))
+        return ffi.buffer(out)[:]  # type: ignore[no-any-return]
 
     # -- State -------------------------------------------------------------------------------------
 

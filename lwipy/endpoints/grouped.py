@@ -224,6 +224,11 @@ class GroupTcpEndpoint(Grouped, TcpEndpoint):
     def accept_if_any(self) -> TcpEndpoint | None:
         return self._from_any(TcpEndpoint.accept_if_any) if self._followers else super().accept_if_any()
 
+    def accept_many(self) -> list[tuple[TcpEndpoint, bytes]]:
+        if not self._followers:
+            return super().accept_many()
+        return self._from_any(lambda end: TcpEndpoint.accept_many(end) or None) or []
+
     def shutdown(self, *, read: bool = False, write: bool = False) -> None:
         if self.info.state == TcpState.LISTEN:
             for follower in self._followers.values():

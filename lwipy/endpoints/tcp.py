@@ -21,6 +21,10 @@ _send: Final = lib.lwipy_tcp_send
 _recv: Final = lib.lwipy_tcp_recv
 _FULL: Final = f"{os.strerror(errno.EAGAIN)}: the send buffer is full"
 _EMPTY: Final = f"{os.strerror(errno.EAGAIN)}: no data waits"
+#: Connections that accept_many() takes in one call.
+_MANY: Final = 64
+_ACCEPTED: Final = ffi.sizeof("lwipy_accepted")
+_NAMES: Final = ffi.offsetof("lwipy_accepted", "local")
 
 
 class TcpState(enum.IntEnum):
@@ -128,6 +132,17 @@ class TcpEndpoint(Endpoint):
             return None
         self._check(result)
         return TcpEndpoint(self._stack, self.family, out[0])
+
+    def accept_many(self) -> list[tuple[TcpEndpoint, bytes]]:
+        """Connections that wait, several in one call, each with what its names() are; an empty list when none does."""
+        stack = self._stack
+        out = ffi.new("lwipy_accepted[]", _MANY)
+        count = self._check(lib.lwipy_tcp_accept_many(stack._core, self._handle, out, _MANY))
+        raw = ffi.buffer(out, count * _ACCEPTED)[:] if count else b""
+        return [
+            (TcpEndpoint(stack, self.family, out[i].handle), raw[i * _ACCEPTED + _NAMES : (i + 1) * _ACCEPTED])
+            for i in range(count)
+        ]
 
     def send(self, data: Buffer) -> int:
         """Queues what fits into the send buffer and says how many bytes that was; BlockingIOError when none.
