@@ -54,6 +54,9 @@ enum { LWIPY_WITHOUT_MERGE = 1,       /* merge.c */
        LWIPY_WITHOUT_ONE_ACK = 2,     /* ack.c */
        LWIPY_WITHOUT_DEMUX = 4 };     /* demux.c */
 
+enum { LWIPY_PEEK = 1,       /* what is received stays */
+       LWIPY_LAST = 2 };     /* an event will say what comes after less than there was room for; nobody asks before */
+
 enum { LWIPY_TCP = 1, LWIPY_UDP = 2, LWIPY_RAW = 3 };
 enum { LWIPY_L2 = 2, LWIPY_L3 = 3 };
 enum { LWIPY_IN = 0, LWIPY_OUT = 1 };    /* directions: from the wire, towards the wire */
@@ -336,7 +339,7 @@ int lwipy_tcp_connected(lwipy_core *core, lwipy_handle handle);   /* 0: it is; E
 int lwipy_tcp_accept(lwipy_core *core, lwipy_handle handle, lwipy_handle *out);
 int lwipy_tcp_accept_many(lwipy_core *core, lwipy_handle handle, lwipy_accepted *out, int room);   /* how many, 0 for none */
 int64_t lwipy_tcp_send(lwipy_core *core, lwipy_handle handle, const void *data, size_t length);
-int64_t lwipy_tcp_recv(lwipy_core *core, lwipy_handle handle, void *buffer, size_t room, int peek);
+int64_t lwipy_tcp_recv(lwipy_core *core, lwipy_handle handle, void *buffer, size_t room, int flags);
 int lwipy_tcp_shutdown(lwipy_core *core, lwipy_handle handle, int read, int write);
 int lwipy_tcp_linger(lwipy_core *core, lwipy_handle handle);  /* FIN now, keep the handle, LWIPY_ACKED when acknowledged */
 /* Congestion control by name; ENOENT: there is none so called. `name` of get: 16 bytes. */

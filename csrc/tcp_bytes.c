@@ -90,9 +90,20 @@ open_window(struct lwipy_tcp *tcp, u32_t length)
   }
 }
 
-int64_t
-core_tcp_recv(lwipy_handle handle, void *buffer, size_t room, int peek)
+/* Nothing is left but perhaps an end, which is news. */
+static void
+rearm(struct lwipy_tcp *tcp)
 {
+  tcp->end.armed |= LWIPY_READABLE;
+  if (tcp->got_fin || tcp->read_shut || tcp->error || tcp->pcb == NULL) {
+    lwipy_signal(&tcp->end, LWIPY_READABLE);
+  }
+}
+
+int64_t
+core_tcp_recv(lwipy_handle handle, void *buffer, size_t room, int flags)
+{
+  int peek = (flags & LWIPY_PEEK) != 0;
   struct lwipy_tcp *tcp = lwipy_end_find(handle, LWIPY_KIND_TCP);
   u32_t done;
   if (tcp == NULL) {
@@ -104,6 +115,9 @@ core_tcp_recv(lwipy_handle handle, void *buffer, size_t room, int peek)
       lwipy_timers_stir();
       lwipy_autotune_received(tcp, done);
       open_window(tcp, done);
+    }
+    if ((flags & LWIPY_LAST) && done < room) {
+      rearm(tcp);
     }
     return done;
   }

@@ -31,6 +31,7 @@ _TROUBLE: Final[int] = lib.LWIPY_HAS_TROUBLE
 #: What Python has to look at.
 NEWS: Final[int] = _EVENTS | _FRAMES | _LINKS | _WATCHED | _TROUBLE
 _BATCH: Final = 256
+_fetch: Final = lib.lwipy_events
 
 
 class Dispatcher:
@@ -57,9 +58,12 @@ class Dispatcher:
                     self._run_links()
                 if pending & _WATCHED and not stack.closed:
                     self._watches.dispatch()
-                if pending & _EVENTS and not stack.closed:
+                if pending == _EVENTS or (pending & _EVENTS and not stack.closed):
                     core = stack._core
-                    self._tell(0, check(core, lib.lwipy_events(core, self._events, _BATCH)))
+                    count = _fetch(core, self._events, _BATCH)
+                    self._tell(0, count if count >= 0 else check(core, count))
+                if pending == _EVENTS:
+                    continue
                 if pending & _FRAMES and not stack.closed:
                     self._run_frames()
                 if pending & _TROUBLE and not stack.closed:

@@ -166,7 +166,7 @@ class Stack(Doors):
     def _deadline(self) -> float | None:
         microseconds = lib.lwipy_deadline(self._core)
         core = None if microseconds == -1 else check(self._core, microseconds) / 1e6
-        timer = self._until_timer()
+        timer = self._until_timer() if self._timers else None
         return core if timer is None else timer if core is None else min(core, timer)
 
     def dispatch(self) -> None:

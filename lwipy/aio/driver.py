@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 #: How much later than the deadline a timer may fire, seconds; it spares a new timer for every poll.
 SLACK: Final = 0.001
+_DEADLINE: Final[int] = lib.LWIPY_HAS_DEADLINE
 
 
 class LoopDriver(Driver):
@@ -101,8 +102,16 @@ class LoopDriver(Driver):
     # -- What the stack calls --------------------------------------------------------------------------------------
 
     def kick(self) -> None:
-        if self._attention[0] and not self._scheduled and not (self.serving and self._is_own_thread()):
-            self._ask()
+        news = self._attention[0]
+        if not news or self._scheduled:
+            return
+        if self._is_own_thread():
+            if self.serving:
+                return
+            if news == _DEADLINE and (delay := lib.lwipy_deadline(self._core)) > 0:
+                self._sleep(delay / 1e6)  # an earlier one than the timer's: a turn of the loop would find no more
+                return
+        self._ask()
 
     def kick_timer(self) -> None:
         if not self._scheduled and not (self.serving and self._is_own_thread()):
@@ -293,9 +302,8 @@ def _on_event(
     handler: Callable[[Event], object],
     event: Event,
 ) -> None:
-    stack = endpoint._stack
-    driver = stack._driver
-    if driver.loop is loop and driver.serving and not stack.closed:
+    driver = endpoint._stack._driver
+    if driver.loop is loop and driver.serving:
         context.run(handler, event)
         return
     try:

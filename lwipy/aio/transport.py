@@ -48,6 +48,11 @@ _WRITABLE: Final = int(Event.WRITABLE)
 _FAILED: Final = int(Event.FAILED)
 #: The buffer of all transports that have nothing to send; a deque of their own takes 760 bytes.
 _NOTHING: Final[deque[memoryview]] = deque(maxlen=0)
+# What runs for every event is found without asking modules for it.
+_recv: Final = lib.lwipy_tcp_recv
+_send: Final = lib.lwipy_tcp_send
+_from_buffer: Final = ffi.from_buffer
+_LAST: Final[int] = lib.LWIPY_LAST
 _EXTRA: Final = frozenset(("socket", "sockname", "peername"))
 _log: Final = logging.getLogger("lwipy.aio")
 
@@ -175,7 +180,8 @@ class StreamTransport(transports._FlowControlMixin):
     def _happened(self, event: Event) -> None:
         if self._conn_lost:
             return
-        if self._endpoint.stack.closed:
+        endpoint = self._endpoint
+        if not endpoint._handle and endpoint._stack.closed:
             self._force_close(StackClosedError())
             return
         bits = int(event)  # an IntFlag's own & costs a microsecond
@@ -185,10 +191,11 @@ class StreamTransport(transports._FlowControlMixin):
             self._readable = True
             self._read()
         if bits & _FAILED and self._eof_received and not self._conn_lost:
-            error = self._endpoint.take_error()
+            error = endpoint.take_error()
             if error is not None:
                 self._fatal_error(error, "Fatal error on stream transport")
-        self._refresh()
+        if self._polled is not None:
+            self._polled.refresh()
 
     # -- Reading -------------------------------------------------------------------------------------------------------
 
@@ -225,15 +232,20 @@ class StreamTransport(transports._FlowControlMixin):
         self._ask_to_read()
 
     def _receive(self, buffer: Any, size: int) -> int:
-        """Bytes received, 0 at the end of the stream, -1 when nothing waits (and an event will come)."""
+        """Bytes received, 0 at the end of the stream, -1 when nothing waits.
+
+        With less than `size` nothing is left, and an event will come.
+        """
         endpoint = self._endpoint
-        stack = endpoint.stack
-        received: int = lib.lwipy_tcp_recv(stack._core, endpoint._handle, buffer, size, 0)
-        if received == WOULD_BLOCK:
+        stack = endpoint._stack
+        received: int = _recv(stack._core, endpoint._handle, buffer, size, _LAST)
+        if received > 0:
+            self._readable = received == size
+        elif received == WOULD_BLOCK:
             self._readable = False
             return -1
         stack._after()
-        return endpoint._check(received)
+        return received if received >= 0 else endpoint._check(received)
 
     def _read_chunk(self) -> None:
         chunk = _chunk.buffer
@@ -323,10 +335,10 @@ class StreamTransport(transports._FlowControlMixin):
     def _send(self, data: Buffer) -> int:
         """How many bytes the endpoint took; if not all, it will say when it is writable again."""
         endpoint = self._endpoint
-        stack = endpoint.stack
-        sent: int = lib.lwipy_tcp_send(stack._core, endpoint._handle, ffi.from_buffer(data), len(data))
+        stack = endpoint._stack
+        sent: int = _send(stack._core, endpoint._handle, data if type(data) is bytes else _from_buffer(data), len(data))
         stack._after()
-        return 0 if sent == WOULD_BLOCK else endpoint._check(sent)
+        return sent if sent >= 0 else 0 if sent == WOULD_BLOCK else endpoint._check(sent)
 
     def _flush(self) -> None:
         while self._buffer:
