@@ -124,43 +124,6 @@ lwipy_isn(const ip_addr_t *local, u16_t local_port, const ip_addr_t *remote, u16
   return (u32_t)lwipy_keyed_hash(words, 5) + (u32_t)(lwipy_now() / 4);
 }
 
-/* ---- Internet checksum (RFC 1071), 32 bytes a round -------------------------------------------------------- */
-
-static u64_t
-add_carry(u64_t sum, u64_t word)
-{
-  sum += word;
-  return sum + (sum < word);
-}
-
-uint16_t
-lwipy_checksum(const void *data, int length)
-{
-  const u8_t *p = data;
-  size_t left = (size_t)length;
-  u64_t a = 0, b = 0, w[4];
-  for (; left >= 32; left -= 32, p += 32) {
-    memcpy(w, p, 32);
-    a = add_carry(add_carry(a, w[0]), w[1]);
-    b = add_carry(add_carry(b, w[2]), w[3]);
-  }
-  a = add_carry(a, b);
-  for (; left >= 8; left -= 8, p += 8) {
-    memcpy(w, p, 8);
-    a = add_carry(a, w[0]);
-  }
-  if (left > 0) {
-    w[0] = 0;
-    memcpy(w, p, left);
-    a = add_carry(a, w[0]);
-  }
-  a = (a & 0xffffffffu) + (a >> 32);
-  a = (a & 0xffffffffu) + (a >> 32);
-  a = (a & 0xffffu) + (a >> 16);
-  a = (a & 0xffffu) + (a >> 16);
-  return (u16_t)a;
-}
-
 /* ---- Assertions -------------------------------------------------------------------------------------------- */
 
 /* A broken assertion ends this core, never the process: control goes back to the border (instance.c). */
