@@ -13,18 +13,25 @@ struct side {
 };
 
 void
-transfer(int64_t (*send)(void *, uint64_t, const void *, size_t), int64_t (*recv)(void *, uint64_t, void *, size_t, int),
-         int64_t (*poll)(void *), const struct side *from, const struct side *to, int64_t total)
+transfer(int64_t (*send)(void *, uint64_t, const void *, size_t, uint64_t), int (*released)(void *, uint64_t *, int),
+         int64_t (*recv)(void *, uint64_t, void *, size_t, int), int64_t (*poll)(void *), const struct side *from,
+         const struct side *to, int64_t total)
 {
   int64_t sent = 0, received = 0, done;
+  uint64_t tokens[64];
   while (received < total) {
-    while (sent < total && (done = send(from->core, from->handle, from->buffer, from->size)) > 0) {
+    while (sent < total && (done = send(from->core, from->handle, from->buffer, from->size, 0)) > 0) {
       sent += done;
     }
     poll(to->core);
     while ((done = recv(to->core, to->handle, to->buffer, to->size, 0)) > 0) {
       received += done;
+      if (done < (int64_t)to->size) {      /* nothing more is there */
+        break;
+      }
     }
     poll(from->core);
+    while (released(from->core, tokens, 64) == 64) {
+    }
   }
 }

@@ -26,9 +26,9 @@ BUILD: Final = ROOT / ".cache" / "profile"
 
 #: Stages by pattern of a source file's path, the first that fits.
 STAGES: Final = [
-    ("link", r"csrc/(link|wire|fifo|steer|poller|loop|stage|pace|impair|capture|batch|dgram)"),
+    ("link", r"csrc/(link|wire|blocks|fifo|steer|poller|loop|stage|pace|impair|capture|batch|dgram)"),
     ("guard", r"csrc/guard"),
-    ("checksums", r"csrc/port|inet_chksum"),
+    ("checksums", r"csrc/checksum|inet_chksum"),
     ("memory", r"csrc/arena|core/(pbuf|mem|memp)\b"),
     ("queue", r"csrc/(rxqueue|tcp_bytes|endpoints|events|merge)"),
     ("tcp", r"core/tcp|csrc/(tcp|ack|recovery|congestion|cubic|reno|rack|output|demux|timers|flight)"),

@@ -10,7 +10,8 @@
  * Invariants:
  * 1. A block belongs to its class for ever; memory goes back to the system when the core is closed, at once.
  * 2. Nothing outside the stretch is ever handed out, and nothing grows beyond `limit`: NULL is the answer then.
- * 3. Eight bytes before each block hold its class and a mark that tells used from free; a double free is an
+ * 3. `used` is what blocks that are handed out take, but for those that their holder calls spare.
+ * 4. Eight bytes before each block hold its class and a mark that tells used from free; a double free is an
  *    assertion, not a corrupted list.
  */
 #include "core.h"
@@ -214,4 +215,11 @@ lwipy_arena_free(void *memory)
   memcpy(block + 1, &free_list[block->class], sizeof(block));
   free_list[block->class] = block;
   POISON(block + 1, size_of(block->class) - sizeof(*block));
+}
+
+void
+lwipy_arena_spare(const void *memory, int spare)
+{
+  size_t size = size_of(((const struct header *)memory - 1)->class);
+  used = spare ? used - size : used + size;
 }

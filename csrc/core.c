@@ -6,6 +6,7 @@
  * 1. Everything runs under the core's lock, taken at the border.
  * 2. `promised` is the deadline Python was last told; when an operation brings an earlier one, attention says so.
  */
+#include "blocks.h"
 #include "deadlines.h"
 #include "demux.h"
 #include "link.h"
@@ -106,6 +107,9 @@ void
 lwipy_inside_leave(void)
 {
   lwipy_links_settle();
+  if (lwipy_blocks_idle != NULL) {
+    lwipy_blocks_offer();
+  }
   if (promised > 0 && next_deadline() < promised) {
     promised = 0;
     lwipy_atomic_or(&lwipy_self->attention, LWIPY_HAS_DEADLINE);

@@ -63,6 +63,7 @@ int lwipy_arena_open(size_t limit);
 void lwipy_arena_close(void);
 size_t lwipy_arena_used(void);
 size_t lwipy_arena_limit(void);
+void lwipy_arena_spare(const void *memory, int spare);   /* kept for later, and so not in use; 0: in use again */
 int lwipy_arena_is_low(void);         /* nothing new is begun, so that what there is can go on */
 
 /* ---- timers.c ---------------------------------------------------------------------------------------------- */

@@ -1,8 +1,8 @@
 /*
  * The frames that cross an interface: from the wire to lwIP, and from lwIP to the wire.
  *
- * Theory of operation. A frame from the wire is checked by the guard, copied into one pbuf of the arena and given to
- * lwIP at once. A frame for the wire is copied out of lwIP's pbufs into the interface's queue, into the link
+ * Theory of operation. A frame from the wire is checked by the guard, copied into one pbuf of the arena (unless it
+ * lies in one that merge.c keeps) and given to lwIP at once. A frame for the wire is copied out of lwIP's pbufs into the interface's queue, into the link
  * that has a descriptor, or into the wire that joins it to another interface; lwIP keeps its pbufs, which it needs for
  * retransmission.
  *
@@ -189,22 +189,23 @@ lwipy_nic_feed_verified(struct lwipy_nic *nic, struct pbuf *p)
   lwipy_sending_through();
 }
 
-void
-lwipy_nic_accept(struct lwipy_nic *nic, const u8_t *frame, size_t length)
+/* `own`: the pbuf that the frame lies in, in case it can be kept, or NULL. 1: it was. */
+static int
+accept_frame(struct lwipy_nic *nic, const u8_t *frame, size_t length, struct pbuf *own)
 {
   size_t longest = nic->netif.mtu;
   if (nic->steer != NULL) {
     lwipy_steer_in(nic, frame, length);
-    return;
+    return 0;
   }
   if (nic->layer == LWIPY_L2) {
     longest = LWIP_MIN(longest + SIZEOF_ETH_HDR + SIZEOF_VLAN_HDR, LONGEST_FRAME);
   }
   if ((length = lwipy_nic_admit(nic, frame, length, longest)) == 0) {
-    return;
+    return 0;
   }
-  if (lwipy_merge(nic, frame, length)) {
-    return;
+  if (lwipy_merge(nic, frame, length, own)) {
+    return own != NULL;
   }
   lwipy_replay = 0;
   feed(nic, frame, length);
@@ -214,6 +215,28 @@ lwipy_nic_accept(struct lwipy_nic *nic, const u8_t *frame, size_t length)
   if (nic->netif.ip6_autoconfig_enabled) {
     lwipy_keep_addresses(nic);
   }
+  return 0;
+}
+
+void
+lwipy_nic_accept(struct lwipy_nic *nic, const u8_t *frame, size_t length)
+{
+  accept_frame(nic, frame, length, NULL);
+}
+
+void
+lwipy_nic_input_pbuf(struct lwipy_nic *nic, struct pbuf *p)
+{
+  if (nic->front != NULL || nic->stages[LWIPY_IN] != NULL) {
+    lwipy_nic_input(nic, p->payload, p->len);
+  } else {
+    nic->count.rx_frames++;
+    nic->count.rx_bytes += p->len;
+    if (accept_frame(nic, p->payload, p->len, p)) {
+      return;
+    }
+  }
+  pbuf_free(p);
 }
 
 void

@@ -21,7 +21,7 @@
 enum { AWAKE = 0, ASLEEP = 1, WATCHED = 2 };
 
 #define FOR_PYTHON (LWIPY_HAS_EVENTS | LWIPY_HAS_FRAMES | LWIPY_HAS_LINKS | LWIPY_HAS_WATCHED | LWIPY_HAS_TROUBLE | \
-                    LWIPY_WOKEN)
+                    LWIPY_HAS_RELEASED | LWIPY_WOKEN)
 
 /* ---- Waking ---------------------------------------------------------------------------------------------------- */
 

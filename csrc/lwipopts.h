@@ -26,6 +26,8 @@
 #define MEMP_MEM_MALLOC                 1   /* pools are the arena's size classes; its limit bounds them all */
 #define PBUF_POOL_SIZE                  64  /* checked by lwIP, not used to allocate */
 #define LWIP_SUPPORT_CUSTOM_PBUF        1
+/* What waits for an address to be resolved may outlive its connection, and with it the memory it refers to (held.c). */
+#define PBUF_NEEDS_COPY(p)              (!((p)->type_internal & PBUF_TYPE_FLAG_STRUCT_DATA_CONTIGUOUS))
 #define PBUF_LINK_HLEN                  14
 
 /* --- Interfaces ------------------------------------------------------------------------------------------- */

@@ -42,6 +42,7 @@ enum { LWIPY_HAS_EVENTS = 1, LWIPY_HAS_FRAMES = 2, LWIPY_HAS_DEADLINE = 4, LWIPY
        LWIPY_HAS_LINKS = 16,      /* lwipy_link_news() */
        LWIPY_HAS_WATCHED = 32,    /* lwipy_watched() */
        LWIPY_WOKEN = 64,          /* lwipy_wake() was called */
+       LWIPY_HAS_RELEASED = 256,  /* lwipy_released() */
        LWIPY_HAS_TROUBLE = 128 }; /* a stage ended by itself */
 
 enum { LWIPY_OPT_NODELAY = 1, LWIPY_OPT_KEEPALIVE, LWIPY_OPT_KEEPIDLE, LWIPY_OPT_KEEPINTVL, LWIPY_OPT_KEEPCNT,
@@ -52,7 +53,9 @@ enum { LWIPY_OPT_NODELAY = 1, LWIPY_OPT_KEEPALIVE, LWIPY_OPT_KEEPIDLE, LWIPY_OPT
 /* What makes it fast, and can be left out (tests, measurements). */
 enum { LWIPY_WITHOUT_MERGE = 1,       /* merge.c */
        LWIPY_WITHOUT_ONE_ACK = 2,     /* ack.c */
-       LWIPY_WITHOUT_DEMUX = 4 };     /* demux.c */
+       LWIPY_WITHOUT_DEMUX = 4,       /* demux.c */
+       LWIPY_WITHOUT_BLOCKS = 8,      /* blocks.c */
+       LWIPY_WITHOUT_HOLDING = 16 };  /* held.c */
 
 enum { LWIPY_PEEK = 1,       /* what is received stays */
        LWIPY_LAST = 2 };     /* an event will say what comes after less than there was room for; nobody asks before */
@@ -339,6 +342,9 @@ int lwipy_tcp_connected(lwipy_core *core, lwipy_handle handle);   /* 0: it is; E
 int lwipy_tcp_accept(lwipy_core *core, lwipy_handle handle, lwipy_handle *out);
 int lwipy_tcp_accept_many(lwipy_core *core, lwipy_handle handle, lwipy_accepted *out, int room);   /* how many, 0 for none */
 int64_t lwipy_tcp_send(lwipy_core *core, lwipy_handle handle, const void *data, size_t length);
+/* The same without a copy: see held.c. The token is taken if the result is above zero. */
+int64_t lwipy_tcp_send_held(lwipy_core *core, lwipy_handle handle, const void *data, size_t length, uint64_t token);
+int lwipy_released(lwipy_core *core, uint64_t *tokens, int room);   /* how many tokens it tells */
 int64_t lwipy_tcp_recv(lwipy_core *core, lwipy_handle handle, void *buffer, size_t room, int flags);
 int lwipy_tcp_shutdown(lwipy_core *core, lwipy_handle handle, int read, int write);
 int lwipy_tcp_linger(lwipy_core *core, lwipy_handle handle);  /* FIN now, keep the handle, LWIPY_ACKED when acknowledged */

@@ -205,11 +205,15 @@ lwipy_merge_learn(const struct tcp_pcb *pcb)
 
 /* ---- Holding ------------------------------------------------------------------------------------------------------ */
 
+/* A part of a frame as a pbuf: the frame's own, or a copy. */
 static struct pbuf *
-copy(const u8_t *from, u16_t length)
+keep(const u8_t *from, u16_t length, struct pbuf *own)
 {
-  struct pbuf *p = pbuf_alloc(PBUF_RAW, length, PBUF_RAM);
-  if (p != NULL) {
+  struct pbuf *p = own != NULL ? own : pbuf_alloc(PBUF_RAW, length, PBUF_RAM);
+  if (own != NULL) {
+    p->payload = (void *)(uintptr_t)from;
+    p->len = p->tot_len = length;
+  } else if (p != NULL) {
     memcpy(p->payload, from, length);
   }
   return p;
@@ -229,12 +233,12 @@ ready(struct flow *flow)
 }
 
 static int
-start(struct flow *flow, const u8_t *frame, const struct view *view, u32_t seqno)
+start(struct flow *flow, const u8_t *frame, const struct view *view, u32_t seqno, struct pbuf *own)
 {
   const struct tcp_pcb *pcb = ready(flow);
   struct pbuf *p;
   if (pcb == NULL || seqno != pcb->rcv_nxt || view->payload > pcb->rcv_wnd || !is_verified(flow->nic, view) ||
-      (p = copy(frame, (u16_t)(view->headers + view->payload))) == NULL) {
+      (p = keep(frame, (u16_t)(view->headers + view->payload), own)) == NULL) {
     return 0;
   }
   flow->head = flow->tail = p;
@@ -251,7 +255,7 @@ start(struct flow *flow, const u8_t *frame, const struct view *view, u32_t seqno
 }
 
 static int
-extend(struct flow *flow, const u8_t *frame, const struct view *view, u32_t seqno)
+extend(struct flow *flow, const u8_t *frame, const struct view *view, u32_t seqno, struct pbuf *own)
 {
   struct tcp_hdr *header = (struct tcp_hdr *)(void *)((u8_t *)flow->head->payload + flow->tcp_offset);
   u32_t ack = lwip_ntohl(view->tcp->ackno), next = seqno + view->payload;
@@ -259,7 +263,7 @@ extend(struct flow *flow, const u8_t *frame, const struct view *view, u32_t seqn
   if (seqno != flow->next || flow->total + view->payload > LONGEST || TCP_SEQ_GT(next, flow->limit) ||
       TCP_SEQ_LT(ack, flow->ack) || view->headers != flow->headers ||
       memcmp(header + 1, view->tcp + 1, (size_t)view->tcp_headers - TCP_HLEN) != 0 ||
-      !is_verified(flow->nic, view) || (p = copy(frame + view->headers, view->payload)) == NULL) {
+      !is_verified(flow->nic, view) || (p = keep(frame + view->headers, view->payload, own)) == NULL) {
     return 0;
   }
   flow->tail->next = p;
@@ -275,7 +279,7 @@ extend(struct flow *flow, const u8_t *frame, const struct view *view, u32_t seqn
 }
 
 int
-lwipy_merge(struct lwipy_nic *nic, const u8_t *frame, size_t length)
+lwipy_merge(struct lwipy_nic *nic, const u8_t *frame, size_t length, struct pbuf *own)
 {
   struct view view;
   struct flow *flow;
@@ -291,11 +295,11 @@ lwipy_merge(struct lwipy_nic *nic, const u8_t *frame, size_t length)
   seqno = lwip_ntohl(view.tcp->seqno);
   flow = flow_of(nic, &view);
   if (flow != NULL && flow->handle != 0) {
-    if (flow->head != NULL && extend(flow, frame, &view, seqno)) {
+    if (flow->head != NULL && extend(flow, frame, &view, seqno, own)) {
       return 1;
     }
     flush(flow);
-    if (start(flow, frame, &view, seqno)) {
+    if (start(flow, frame, &view, seqno, own)) {
       return 1;
     }
   }

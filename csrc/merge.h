@@ -15,8 +15,9 @@ void lwipy_batch_end(void);
 
 /* ---- merge.c ------------------------------------------------------------------------------------------------ */
 
-/* A frame that the guard has passed. 1: it is kept; 0: the caller feeds it to lwIP. */
-int lwipy_merge(struct lwipy_nic *nic, const u8_t *frame, size_t length);
+/* A frame that the guard has passed. 1: it is kept, and so is `own`, the pbuf that it lies in, unless that is NULL and a
+   copy was made; 0: the caller feeds it to lwIP. */
+int lwipy_merge(struct lwipy_nic *nic, const u8_t *frame, size_t length, struct pbuf *own);
 void lwipy_merge_learn(const struct tcp_pcb *pcb);   /* in the hook: whose the frame is that was not kept */
 void lwipy_merge_flush(void);
 

@@ -40,6 +40,7 @@ void lwipy_nic_set_sums(struct lwipy_nic *nic);   /* has lwIP make and check the
 /* frames.c */
 void lwipy_nic_connect(struct lwipy_nic *nic);    /* has lwIP send to the wire through it */
 void lwipy_nic_input(struct lwipy_nic *nic, const u8_t *frame, size_t length);    /* from the wire */
+void lwipy_nic_input_pbuf(struct lwipy_nic *nic, struct pbuf *p);   /* the same; in one piece, and taken over */
 void lwipy_nic_accept(struct lwipy_nic *nic, const u8_t *frame, size_t length);   /* behind the stages: to lwIP */
 void lwipy_nic_transmit(struct lwipy_nic *nic, const struct pbuf *p);             /* before the stages: from lwIP */
 void lwipy_nics_show_frames(void);                /* attention, after frames were taken */
@@ -60,7 +61,6 @@ void lwipy_limit_in_flight(struct tcp_pcb *pcb, const struct netif *netif);
 /* wire.c */
 int lwipy_wire_transmit(struct lwipy_nic *nic, const struct pbuf *p);
 void lwipy_wire_receive(struct lwipy_nic *nic);
-int lwipy_wire_waiting(const struct lwipy_nic *nic);
 void lwipy_wire_cut(struct lwipy_nic *nic);
 int lwipy_wire_leads_somewhere(const struct lwipy_nic *nic);
 

@@ -58,6 +58,7 @@ destroyed(u8_t id, void *data)
   }
   lwipy_deadline_set(&sending->deadline, LWIPY_NEVER);
   lwipy_flight_clear(&sending->flight);
+  lwipy_held_clear(sending);
   mem_free(sending);
 }
 
@@ -178,6 +179,7 @@ lwipy_sending_through(void)
   }
   current = NULL;
   sending->pcb->dupacks = 0;
+  lwipy_held_acked(sending);
   if (sending->pcb->state == TIME_WAIT || sending->pcb->state < ESTABLISHED) {
     lwipy_flight_clear(&sending->flight);
     lwipy_sending_arm(sending);

@@ -55,6 +55,8 @@ struct lwipy_sending {
   u32_t prr_delivered, prr_out, prr_start;
   u32_t undo_cwnd, undo_ssthresh, undo_again;   /* undo_again: what was sent again, and not yet found needless */
 
+  struct lwipy_held *held, *last_held;   /* what is sent without a copy (held.c) */
+
   u8_t alarm;
   int64_t alarm_at, rto_from, sent_at;
   struct lwipy_deadline deadline;
@@ -77,6 +79,13 @@ void lwipy_sending_syn(struct tcp_pcb *pcb);          /* a SYN goes out */
 u32_t lwipy_sending_shaken(struct tcp_pcb *pcb);      /* the handshake is over: the round trip it took, or 0 */
 void lwipy_sending_pace(struct lwipy_sending *sending, u32_t most);   /* SO_MAX_PACING_RATE */
 u32_t lwipy_sending_pipe(const struct lwipy_sending *sending);
+
+/* ---- held.c; a note is the caller's until it is added or released ------------------------------------------------ */
+struct lwipy_held *lwipy_held_new(u64_t token);
+void lwipy_held_add(struct lwipy_sending *sending, struct lwipy_held *held, u32_t end);
+void lwipy_held_release(struct lwipy_held *held);
+void lwipy_held_acked(struct lwipy_sending *sending);   /* something may have been acknowledged */
+void lwipy_held_clear(struct lwipy_sending *sending);
 
 /* ---- autotune.c ------------------------------------------------------------------------------------------------ */
 void lwipy_autotune_send(const struct lwipy_sending *sending);

@@ -7,6 +7,8 @@
 
 #include <string.h>
 
+#include "lwip/mem.h"
+
 static int
 cannot_send(struct lwipy_tcp *tcp)
 {
@@ -45,31 +47,27 @@ wait_for_memory(struct lwipy_tcp *tcp)
   tcp_poll(tcp->pcb, on_poll, 0);
 }
 
-int64_t
-core_tcp_send(lwipy_handle handle, const void *data, size_t length)
+/* Bytes that are queued now; what is not copied is referred to. */
+static size_t
+queue_bytes(struct lwipy_tcp *tcp, const void *data, size_t length, u8_t copy)
 {
-  struct lwipy_tcp *tcp = lwipy_end_find(handle, LWIPY_KIND_TCP);
   size_t done = 0;
-  int result;
-  if (tcp == NULL) {
-    return LWIPY_EHANDLE;
-  }
-  if ((result = cannot_send(tcp)) != 0) {
-    return result;
-  }
-  lwipy_timers_stir();
-  lwipy_tcp_use_window(tcp);
-  lwipy_tcp_start(tcp);
   while (done < length && tcp->pcb->snd_buf > 0) {
     size_t part = LWIP_MIN(length - done, LWIP_MIN(tcp->pcb->snd_buf, 0xffff));
     u8_t more = done + part < length ? TCP_WRITE_FLAG_MORE : 0;
     if (lwipy_arena_is_low() ||
-        tcp_write(tcp->pcb, (const u8_t *)data + done, (u16_t)part, TCP_WRITE_FLAG_COPY | more) != ERR_OK) {
+        tcp_write(tcp->pcb, (const u8_t *)data + done, (u16_t)part, copy | more) != ERR_OK) {
       wait_for_memory(tcp);
       break;
     }
     done += part;
   }
+  return done;
+}
+
+static int64_t
+sent(struct lwipy_tcp *tcp, size_t done, size_t length)
+{
   if (done > 0) {
     lwipy_sending_output(tcp->pcb);
   }
@@ -77,6 +75,57 @@ core_tcp_send(lwipy_handle handle, const void *data, size_t length)
     tcp->end.armed |= LWIPY_WRITABLE;
   }
   return done > 0 || length == 0 ? (int64_t)done : LWIPY_EWOULDBLOCK;
+}
+
+/* What comes before any sending. 0, or why it cannot be done. */
+static int
+prepare(struct lwipy_tcp *tcp)
+{
+  int result = tcp == NULL ? LWIPY_EHANDLE : cannot_send(tcp);
+  if (result == 0) {
+    lwipy_timers_stir();
+    lwipy_tcp_use_window(tcp);
+    lwipy_tcp_start(tcp);
+  }
+  return result;
+}
+
+int64_t
+core_tcp_send(lwipy_handle handle, const void *data, size_t length)
+{
+  struct lwipy_tcp *tcp = lwipy_end_find(handle, LWIPY_KIND_TCP);
+  int result = prepare(tcp);
+  return result != 0 ? result : sent(tcp, queue_bytes(tcp, data, length, TCP_WRITE_FLAG_COPY), length);
+}
+
+int64_t
+core_tcp_send_held(lwipy_handle handle, const void *data, size_t length, uint64_t token)
+{
+  struct lwipy_tcp *tcp = lwipy_end_find(handle, LWIPY_KIND_TCP);
+  struct lwipy_sending *sending;
+  struct lwipy_held *held;
+  size_t done;
+  int result = prepare(tcp);
+  if (result != 0) {
+    return result;
+  }
+  if (length == 0 || tcp->pcb->snd_buf == 0) {
+    return sent(tcp, 0, length);
+  }
+  if ((held = lwipy_held_new(token)) == NULL) {
+    wait_for_memory(tcp);
+    return sent(tcp, 0, length);
+  }
+  sending = lwipy_sending_of(tcp->pcb);
+  done = queue_bytes(tcp, data, length, sending != NULL ? 0 : TCP_WRITE_FLAG_COPY);
+  if (done == 0) {
+    mem_free(held);
+  } else if (sending != NULL) {
+    lwipy_held_add(sending, held, tcp->pcb->snd_lbb);
+  } else {
+    lwipy_held_release(held);
+  }
+  return sent(tcp, done, length);
 }
 
 static void

@@ -1,15 +1,20 @@
 /*
  * A wire joins two interfaces, of one core or of two, without a system call.
  *
- * Theory of operation. Each direction has a queue that the sender fills and the receiver swaps for its own empty one
- * before it reads: the mutex is held for a pointer swap or one frame's copy, never while lwIP works. A frame is
- * copied out of the sender's arena and into the receiver's, so neither core ever touches the other's memory.
+ * Theory of operation. Each end lays out blocks (blocks.c); a frame is copied out of the sender's arena into one of the
+ * receiver's, which goes to lwIP as it is. Frames that find no block, and those so short that a block is not worth it,
+ * go through a queue, which also has the order: a frame of no bytes there stands for the next filled block. The
+ * receiver swaps the queue for its own empty one before it reads: the mutex is held for that, or for one frame's copy,
+ * never while lwIP works. No core touches what belongs to the other at that time.
  *
  * Invariants:
  * 1. The wire belongs to both ends; the last one to let go frees it (`ends`).
  * 2. Only the wire's mutex is taken while a core's lock is held, and no core's lock while the mutex is held.
- * 3. `core[side]` is NULL once that end has been cut: frames towards it are dropped and counted as full.
+ * 3. `core` is NULL once that end has been cut: it has taken its blocks with it, and frames towards it are dropped and
+ *    counted as full.
+ * 4. In a queue there are as many frames of no bytes as there are filled blocks.
  */
+#include "blocks.h"
 #include "merge.h"
 #include "netif.h"
 #include "loop.h"
@@ -19,71 +24,153 @@
 
 #include "lwip/prot/ethernet.h"
 
+#define SHORT 256                  /* such frames are copied faster than a block is handed over */
+
+struct end {
+  lwipy_core *core;                /* whom to tell that frames wait for this side */
+  struct lwipy_fifo queue;         /* frames towards this side; under the mutex, as all but the last two */
+  struct lwipy_block_list empty, filled;
+  size_t room;                     /* of each block */
+  struct lwipy_blocks *blocks;     /* this side's own, as is what it reads from */
+  struct lwipy_fifo reading;
+};
+
 struct lwipy_wire {
   lwipy_mutex mutex;
   int ends;
-  lwipy_core *core[2];            /* whom to tell that frames wait for this side */
-  struct lwipy_fifo queue[2];     /* frames towards this side; under the mutex */
-  struct lwipy_fifo reading[2];   /* this side's own, while it reads */
+  struct end end[2];
 };
 
 static u8_t spare[65536 + SIZEOF_ETH_HDR + SIZEOF_VLAN_HDR];
+
+static void
+fill(struct lwipy_block *block, const struct pbuf *p)
+{
+  u8_t *to = block->bytes;
+  block->length = p->tot_len;
+  for (; p != NULL; p = p->next) {
+    memcpy(to, p->payload, p->len);
+    to += p->len;
+  }
+}
+
+/* 0, or -1 when there is no room. */
+static int
+put(struct end *end, const struct pbuf *p)
+{
+  if (p->tot_len > SHORT && p->tot_len <= end->room && end->empty.first != NULL) {
+    if (lwipy_fifo_begin(&end->queue, 0) == 0) {
+      struct lwipy_block *block = lwipy_block_take(&end->empty);
+      fill(block, p);
+      lwipy_block_put(&end->filled, block);
+      return 0;
+    }
+    return -1;
+  }
+  return lwipy_fifo_put(&end->queue, p);
+}
 
 int
 lwipy_wire_transmit(struct lwipy_nic *nic, const struct pbuf *p)
 {
   struct lwipy_wire *wire = nic->wire;
-  int to = 1 - nic->wire_side, result = -1;
+  struct end *to = &wire->end[1 - nic->wire_side];
+  int result = -1;
   lwipy_mutex_lock(&wire->mutex);
-  if (wire->core[to] != NULL) {
-    int first = wire->queue[to].used == 0;      /* for the rest the other side has been told */
-    result = lwipy_fifo_put(&wire->queue[to], p);
+  if (to->core != NULL) {
+    int first = to->queue.used == 0;      /* for the rest the other side has been told */
+    result = put(to, p);
     if (first && result == 0) {
-      lwipy_notify(wire->core[to], LWIPY_HAS_INPUT);
+      lwipy_notify(to->core, LWIPY_HAS_INPUT);
     }
   }
   lwipy_mutex_unlock(&wire->mutex);
   return result;
 }
 
+/* The blocks that were wanting are made for the next time. */
+static void
+grow(struct lwipy_nic *nic, struct end *own, u32_t missed)
+{
+  if (own->blocks == NULL) {
+    size_t longest = nic->netif.mtu + (nic->layer == LWIPY_L2 ? SIZEOF_ETH_HDR + SIZEOF_VLAN_HDR : 0);
+    own->blocks = lwipy_blocks_open(nic->wire, nic->wire_side, LWIP_MIN(longest, UINT16_MAX));
+  }
+  if (own->blocks != NULL) {
+    lwipy_blocks_grow(own->blocks, missed);
+  }
+}
+
 void
 lwipy_wire_receive(struct lwipy_nic *nic)
 {
   struct lwipy_wire *wire = nic->wire;
-  int side = nic->wire_side;
-  struct lwipy_fifo *reading = &wire->reading[side], swap;
+  struct end *own = &wire->end[nic->wire_side];
+  struct lwipy_block_list filled;
+  struct lwipy_fifo swap;
   const u8_t *frame;
   size_t length;
+  u32_t missed = 0;
   lwipy_mutex_lock(&wire->mutex);
-  swap = wire->queue[side];
-  wire->queue[side] = *reading;
-  *reading = swap;
+  swap = own->queue;
+  own->queue = own->reading;
+  own->reading = swap;
+  filled = own->filled;
+  own->filled.first = NULL;
   lwipy_mutex_unlock(&wire->mutex);
   lwipy_batch_begin();
-  while ((frame = lwipy_fifo_peek(reading, spare, &length)) != NULL) {
-    lwipy_nic_input(nic, frame, length);
-    lwipy_fifo_drop(reading, length);
+  while ((frame = lwipy_fifo_peek(&own->reading, spare, &length)) != NULL) {
+    if (length == 0) {
+      lwipy_nic_input_pbuf(nic, lwipy_block_pbuf(lwipy_block_take(&filled)));
+    } else {
+      lwipy_nic_input(nic, frame, length);
+      missed += length > SHORT;
+    }
+    lwipy_fifo_drop(&own->reading, length);
   }
   lwipy_batch_end();
+  if (missed > 0 && !(lwipy_without & LWIPY_WITHOUT_BLOCKS)) {
+    grow(nic, own, missed);
+  }
+}
+
+void
+lwipy_wire_offer(struct lwipy_wire *wire, int side, struct lwipy_block_list *idle)
+{
+  struct end *own = &wire->end[side];
+  lwipy_mutex_lock(&wire->mutex);
+  idle->last->next = own->empty.first;
+  own->empty.first = idle->first;
+  own->room = lwipy_blocks_room(own->blocks);
+  lwipy_mutex_unlock(&wire->mutex);
 }
 
 void
 lwipy_wire_cut(struct lwipy_nic *nic)
 {
   struct lwipy_wire *wire = nic->wire;
+  struct end *own;
   int last, side;
   if (wire == NULL) {
     return;
   }
   nic->wire = NULL;
+  own = &wire->end[nic->wire_side];
   lwipy_mutex_lock(&wire->mutex);
-  wire->core[nic->wire_side] = NULL;
+  own->core = NULL;
+  lwipy_mutex_unlock(&wire->mutex);
+  if (own->blocks != NULL) {
+    lwipy_blocks_drop(&own->empty);        /* nobody else looks at them from here on */
+    lwipy_blocks_drop(&own->filled);
+    lwipy_blocks_close(own->blocks);
+  }
+  lwipy_mutex_lock(&wire->mutex);
   last = --wire->ends == 0;
   lwipy_mutex_unlock(&wire->mutex);
   if (last) {
     for (side = 0; side < 2; side++) {
-      lwipy_fifo_clear(&wire->queue[side]);
-      lwipy_fifo_clear(&wire->reading[side]);
+      lwipy_fifo_clear(&wire->end[side].queue);
+      lwipy_fifo_clear(&wire->end[side].reading);
     }
     lwipy_mutex_destroy(&wire->mutex);
     free(wire);
@@ -95,7 +182,7 @@ lwipy_wire_leads_somewhere(const struct lwipy_nic *nic)
 {
   int there;
   lwipy_mutex_lock(&nic->wire->mutex);
-  there = nic->wire->core[1 - nic->wire_side] != NULL;
+  there = nic->wire->end[1 - nic->wire_side].core != NULL;
   lwipy_mutex_unlock(&nic->wire->mutex);
   return there;
 }
@@ -137,7 +224,7 @@ core_wire_join(int number, struct lwipy_wire *wire, int side)
   }
   lwipy_wire_cut(nic);
   lwipy_mutex_lock(&wire->mutex);
-  wire->core[side] = lwipy_self;
+  wire->end[side].core = lwipy_self;
   lwipy_mutex_unlock(&wire->mutex);
   nic->wire_side = side;
   nic->wire = wire;

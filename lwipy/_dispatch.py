@@ -28,8 +28,9 @@ _FRAMES: Final[int] = lib.LWIPY_HAS_FRAMES
 _LINKS: Final[int] = lib.LWIPY_HAS_LINKS
 _WATCHED: Final[int] = lib.LWIPY_HAS_WATCHED
 _TROUBLE: Final[int] = lib.LWIPY_HAS_TROUBLE
+_RELEASED: Final[int] = lib.LWIPY_HAS_RELEASED
 #: What Python has to look at.
-NEWS: Final[int] = _EVENTS | _FRAMES | _LINKS | _WATCHED | _TROUBLE
+NEWS: Final[int] = _EVENTS | _FRAMES | _LINKS | _WATCHED | _TROUBLE | _RELEASED
 _BATCH: Final = 256
 _fetch: Final = lib.lwipy_events
 
@@ -54,7 +55,9 @@ class Dispatcher:
         stack, attention = self._stack, self._attention
         try:
             while not stack.closed and (pending := attention[0] & NEWS):
-                if pending & _LINKS:
+                if pending & _RELEASED:
+                    stack._held.release(stack._core)
+                if pending & _LINKS and not stack.closed:
                     self._run_links()
                 if pending & _WATCHED and not stack.closed:
                     self._watches.dispatch()

@@ -36,31 +36,31 @@ class Timers:
     """The timers of one stack, by the time when they are due."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Timer]] = []
+        self.heap: list[tuple[float, int, Timer]] = []
         self._lock = threading.Lock()
         self._order = itertools.count()
 
     def __bool__(self) -> bool:
-        return bool(self._heap)
+        return bool(self.heap)
 
     def add(self, timer: Timer) -> None:
         with self._lock:
-            heapq.heappush(self._heap, (timer.when, next(self._order), timer))
+            heapq.heappush(self.heap, (timer.when, next(self._order), timer))
 
     def run(self, now: float) -> None:
         """Runs those that are due."""
         while True:
             with self._lock:
-                if not self._heap or self._heap[0][0] > now:
+                if not self.heap or self.heap[0][0] > now:
                     return
-                timer = heapq.heappop(self._heap)[2]
+                timer = heapq.heappop(self.heap)[2]
             timer._run()
 
     def next(self) -> float | None:
         """When the first is due; None without any."""
-        if not self._heap:
+        if not self.heap:
             return None
         with self._lock:
-            while self._heap and self._heap[0][2]._callback is None:
-                heapq.heappop(self._heap)
-            return self._heap[0][0] if self._heap else None
+            while self.heap and self.heap[0][2]._callback is None:
+                heapq.heappop(self.heap)
+            return self.heap[0][0] if self.heap else None

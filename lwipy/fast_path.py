@@ -13,6 +13,8 @@ class FastPath(enum.IntFlag):
     MERGE = lib.LWIPY_WITHOUT_MERGE  #: frames of a batch become one segment (merge.c)
     ONE_ACK = lib.LWIPY_WITHOUT_ONE_ACK  #: one acknowledgement for a batch (ack.c)
     DEMUX = lib.LWIPY_WITHOUT_DEMUX  #: connections are found by their hash (demux.c)
+    BLOCKS = lib.LWIPY_WITHOUT_BLOCKS  #: frames of a wire are copied once, to where they are read from (blocks.c)
+    HOLDING = lib.LWIPY_WITHOUT_HOLDING  #: large sends of bytes are not copied (held.c)
 
     @classmethod
     def named(cls, names: str) -> FastPath:

@@ -25,6 +25,7 @@ import itertools
 import math
 import os
 import secrets
+import sys
 import threading
 import time
 import weakref
@@ -32,9 +33,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from lwipy._addressed import check_mtu
-from lwipy._dispatch import Dispatcher
+from lwipy._dispatch import NEWS, Dispatcher
 from lwipy._doors import Doors
 from lwipy._driver import Driver
+from lwipy._held import LEAST, Held
 from lwipy._hosts import Hosts
 from lwipy._native import check, ffi, lib
 from lwipy._statistics import Statistics
@@ -53,6 +55,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from lwipy.links.base import Link
+
+_poll: Final = lib.lwipy_poll
 
 #: lwIP numbers interfaces in a byte, and keeps one for the loopback.
 MOST_INTERFACES: Final = 250
@@ -96,7 +100,8 @@ class Stack(Doors):
         core = lib.lwipy_open(options, error, len(error))
         if not core:
             raise StackError(ffi.string(error).decode(errors="replace"))
-        self._core = ffi.gc(core, lib.lwipy_close)
+        self._held = Held(LEAST if not options.without & FastPath.HOLDING else sys.maxsize)
+        self._core = ffi.gc(core, self._held.end)
         _stacks.add(self)
         self._attention = lib.lwipy_attention(core)
         self._clock = clock
@@ -154,11 +159,13 @@ class Stack(Doors):
 
         StackError when lwIP failed. Call it again then, or sooner when a frame came.
         """
-        self._sync()
-        if self._timers:
+        if self._clock is not None:
+            self._sync()
+        heap = self._timers.heap
+        if heap:
             self._timers.run(self.time())
-        microseconds = lib.lwipy_poll(self._core)
-        if self._attention[0] or self._timers or microseconds < -1:
+        microseconds = _poll(self._core)
+        if self._attention[0] & NEWS or heap or microseconds < -1:
             self.dispatch()
             return self._deadline()
         return None if microseconds < 0 else microseconds / 1e6

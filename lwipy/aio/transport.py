@@ -336,6 +336,8 @@ class StreamTransport(transports._FlowControlMixin):
         """How many bytes the endpoint took; if not all, it will say when it is writable again."""
         endpoint = self._endpoint
         stack = endpoint._stack
+        if len(data) >= stack._held.least:
+            return endpoint.send_if_room(data)
         sent: int = _send(stack._core, endpoint._handle, data if type(data) is bytes else _from_buffer(data), len(data))
         stack._after()
         return sent if sent >= 0 else 0 if sent == WOULD_BLOCK else endpoint._check(sent)

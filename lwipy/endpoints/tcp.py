@@ -11,12 +11,14 @@ import errno
 import os
 from typing import Final, NamedTuple
 
+from lwipy._held import whole_of
 from lwipy._native import WOULD_BLOCK, ffi, lib
 from lwipy.endpoints._scratch import borrow, give_back
 from lwipy.endpoints.base import Address, Buffer, Endpoint, check_size
 
 # What runs for every few kilobytes is found without asking modules for it.
 _from_buffer: Final = ffi.from_buffer
+_BYTES: Final = ffi.typeof("char[]")
 _send: Final = lib.lwipy_tcp_send
 _recv: Final = lib.lwipy_tcp_recv
 _FULL: Final = f"{os.strerror(errno.EAGAIN)}: the send buffer is full"
@@ -149,31 +151,48 @@ class TcpEndpoint(Endpoint):
 
         OSError: ECONNRESET, EPIPE (never connected, or after shutdown), ETIMEDOUT. tcp_write.
         """
+        result = self.send_if_room(data)
+        if result == 0 and len(data) > 0:
+            raise BlockingIOError(errno.EAGAIN, _FULL)
+        return result
+
+    def send_if_room(self, data: Buffer) -> int:
+        """As send(), but 0, cheaper than an exception, when nothing fits."""
         stack = self._stack
-        core = stack._core
-        source = data if type(data) is bytes else _from_buffer(data)
-        result: int = _send(core, self._handle, source, len(source))
+        core, held = stack._core, stack._held
+        whole = data if type(data) is bytes else whole_of(data)
+        source = data if whole is data else _from_buffer(data)
+        size = len(source)
+        if size >= held.least and whole is not None:
+            result = held.send(core, self._handle, source, size, whole)
+        else:
+            result = _send(core, self._handle, source, size)
         del source  # or an exception's frame would keep the caller's buffer exported
-        stack._after()
+        if stack._attention[0]:
+            stack._after()
         if result >= 0:
             return result
-        if result == WOULD_BLOCK:
-            raise BlockingIOError(errno.EAGAIN, _FULL)
-        return self._check(result)
+        return 0 if result == WOULD_BLOCK else self._check(result)
 
     def recv_into(self, buffer: bytearray | memoryview, *, peek: bool = False) -> int:
         """Fills `buffer` with what has arrived; 0 at the end of the stream. BlockingIOError when nothing waits."""
+        result = self.recv_into_if_any(buffer, peek)
+        if result is None:
+            raise BlockingIOError(errno.EAGAIN, _EMPTY)
+        return result
+
+    def recv_into_if_any(self, buffer: bytearray | memoryview, peek: bool = False) -> int | None:
+        """As recv_into(), but None, cheaper than an exception, when nothing waits."""
         stack = self._stack
-        core = stack._core
-        target = _from_buffer(buffer, require_writable=True)
+        core = stack._core  # before the buffer is exported: a closed stack has none
+        target = _from_buffer(_BYTES, buffer, True)
         result: int = _recv(core, self._handle, target, len(target), peek)
         del target  # as in send()
-        stack._after()
+        if stack._attention[0]:
+            stack._after()
         if result >= 0:
             return result
-        if result == WOULD_BLOCK:
-            raise BlockingIOError(errno.EAGAIN, _EMPTY)
-        return self._check(result)
+        return None if result == WOULD_BLOCK else self._check(result)
 
     def recv(self, size: int) -> bytes:
         """At most `size` bytes, and at most a megabyte; b"" at the end of the stream."""
