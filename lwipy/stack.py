@@ -103,7 +103,7 @@ class Stack(Doors):
         self._held = Held(LEAST if not options.without & FastPath.HOLDING else sys.maxsize)
         self._core = ffi.gc(core, self._held.end)
         _stacks.add(self)
-        self._attention = lib.lwipy_attention(core)
+        self._attention = memoryview(ffi.buffer(lib.lwipy_attention(core))).cast("I")  # read faster than by a pointer
         self._clock = clock
         self._endpoints: dict[int, Endpoint] = {}
         self._interfaces: dict[int, Interface] = {}

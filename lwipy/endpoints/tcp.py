@@ -160,10 +160,9 @@ class TcpEndpoint(Endpoint):
         """As send(), but 0, cheaper than an exception, when nothing fits."""
         stack = self._stack
         core, held = stack._core, stack._held
-        whole = data if type(data) is bytes else whole_of(data)
-        source = data if whole is data else _from_buffer(data)
+        source = data if type(data) is bytes else _from_buffer(data)
         size = len(source)
-        if size >= held.least and whole is not None:
+        if size >= held.least and (whole := whole_of(data)) is not None:
             result = held.send(core, self._handle, source, size, whole)
         else:
             result = _send(core, self._handle, source, size)
