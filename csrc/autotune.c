@@ -3,10 +3,10 @@
  *
  * Theory of operation. 256 KB fill a line of 100 Mbit/s for 20 ms. Beyond that a connection's buffers grow by
  * themselves, up to 4 MB, until the application sets SO_SNDBUF or SO_RCVBUF. The send buffer follows the congestion
- * window: twice that, so that the application can refill while the window is on its way. The receive buffer follows the
- * application: when within one round trip it has read more than a part of the buffer, the buffer limits (dynamic
- * right-sizing, as in Linux). How long a round trip is the receiving side knows from the handshake; if that had to be
- * repeated, it assumes UNKNOWN_WAY.
+ * window: twice that, so that the application can refill while the window is on its way, and three times where the
+ * window grows during recovery too (BBR). The receive buffer follows the application: when within one round trip it has
+ * read more than a part of the buffer, the buffer limits (dynamic right-sizing, as in Linux). How long a round trip is
+ * the receiving side knows from the handshake; if that had to be repeated, it assumes UNKNOWN_WAY.
  *
  * Invariants:
  * 1. Buffers grow only where a round trip takes LEAST_WAY: on shorter ones a larger window has nothing to fill.
@@ -16,6 +16,7 @@
 
 #define LEAST_WAY   2000           /* microseconds */
 #define UNKNOWN_WAY 100000
+#define PIECE       16             /* segments that are worth waking an application for */
 
 void
 lwipy_autotune_shaken(struct lwipy_tcp *tcp, u32_t rtt)
@@ -23,19 +24,34 @@ lwipy_autotune_shaken(struct lwipy_tcp *tcp, u32_t rtt)
   tcp->way = rtt != 0 ? rtt : UNKNOWN_WAY;
 }
 
+/* lwIP says that there is room when the first byte is acknowledged. During recovery that may be a while, and the network
+   would run empty: whoever waits is woken by what the peer has beyond the hole. */
+static void
+wake(const struct lwipy_sending *sending, struct lwipy_tcp *tcp)
+{
+  const struct tcp_pcb *pcb = sending->pcb;
+  if (sending->phase != LWIPY_OPEN && (tcp->end.armed & LWIPY_WRITABLE) &&
+      (lwipy_tcp_has_room(tcp) || (pcb->unsent == NULL && pcb->snd_buf >= (u32_t)PIECE * pcb->mss))) {
+    lwipy_signal(&tcp->end, LWIPY_WRITABLE);
+  }
+}
+
 void
 lwipy_autotune_send(const struct lwipy_sending *sending)
 {
   struct lwipy_tcp *tcp = sending->pcb->callback_arg;
-  u32_t wanted;
-  if (tcp == NULL || tcp->sndbuf_fixed || sending->min_rtt < LEAST_WAY || sending->min_rtt == UINT32_MAX) {
+  u32_t wanted, windows = sending->controller->alone ? 3 : 2;
+  if (tcp == NULL) {
     return;
   }
-  wanted = LWIP_MIN(2 * LWIP_MIN(sending->cwnd, LWIPY_WND_MAX), LWIPY_WND_MAX);
-  if (wanted > tcp->sndbuf) {
-    sending->pcb->snd_buf += wanted - tcp->sndbuf;
-    tcp->sndbuf = wanted;
+  if (!tcp->sndbuf_fixed && sending->min_rtt >= LEAST_WAY && sending->min_rtt != UINT32_MAX) {
+    wanted = LWIP_MIN(windows * LWIP_MIN(sending->cwnd, LWIPY_WND_MAX), LWIPY_WND_MAX);
+    if (wanted > tcp->sndbuf) {
+      sending->pcb->snd_buf += wanted - tcp->sndbuf;
+      tcp->sndbuf = wanted;
+    }
   }
+  wake(sending, tcp);
 }
 
 /* The application has read `length` bytes. */

@@ -31,6 +31,8 @@
 #define PROBE_RTT    200000
 #define LEAST        4             /* segments */
 #define MARGIN       0.99          /* of the pace: keeps queues from standing */
+#define STRETCH      5             /* rounds */
+#define LONGEST_BUNCH 100000       /* microseconds */
 
 enum mode { STARTUP, DRAIN, PROBE_BW, PROBE_RTT_NOW };
 
@@ -40,7 +42,9 @@ struct lwipy_bbr {
   u32_t round, round_end;          /* a round ends when `delivered` reaches what was out at its beginning */
   u32_t min_rtt, min_since, cycle_since, probe_until;
   u32_t prior_cwnd;
-  u8_t mode, cycle, full_rounds, full, new_round, conserving, was_phase;
+  u32_t bunch_since, bunch;        /* bytes delivered since then, while faster than the rate */
+  u32_t surplus[2], surplus_rounds;   /* the most by which they were too many, in this stretch of rounds and the last */
+  u8_t mode, cycle, full_rounds, full, new_round, conserving, was_phase, paced;
 };
 
 static double
@@ -89,6 +93,39 @@ take_rate(struct lwipy_bbr *bbr, const struct lwipy_sending *sending, const stru
     double *place = &bbr->rate[bbr->round % ROUNDS];
     *place = rate > *place ? rate : *place;
   }
+}
+
+/* Acknowledgements that come in bunches, with pauses between: by how much a bunch exceeds what the rate explains. The
+   window is larger by that, or the line would run empty in the pauses. */
+static void
+take_surplus(struct lwipy_bbr *bbr, const struct lwipy_sending *sending, const struct lwipy_ack *ack)
+{
+  double explained = greatest(bbr) * (ack->now - bbr->bunch_since);
+  u32_t more;
+  if (ack->delivered == 0) {
+    return;
+  }
+  if (bbr->new_round && ++bbr->surplus_rounds >= STRETCH) {
+    bbr->surplus_rounds = 0;
+    bbr->surplus[1] = bbr->surplus[0];
+    bbr->surplus[0] = 0;
+  }
+  if (bbr->bunch <= explained) {
+    bbr->bunch = 0;
+    bbr->bunch_since = ack->now;
+    explained = 0;
+  }
+  bbr->bunch += ack->delivered;
+  more = LWIP_MIN(bbr->bunch - (u32_t)explained, sending->cwnd);
+  bbr->surplus[0] = LWIP_MAX(bbr->surplus[0], more);
+}
+
+static u32_t
+surplus(const struct lwipy_bbr *bbr)
+{
+  double most = greatest(bbr) * LONGEST_BUNCH;
+  u32_t bytes = LWIP_MAX(bbr->surplus[0], bbr->surplus[1]);
+  return !bbr->full ? 0 : bytes < most ? bytes : (u32_t)most;
 }
 
 static void
@@ -187,9 +224,10 @@ set_pace(struct lwipy_bbr *bbr, struct lwipy_sending *sending)
   if (greatest(bbr) <= 0) {
     rate = bbr->pace_gain * sending->cwnd * 1e6 / (rtt != 0 ? rtt : 1000);
   }
-  if (bbr->full || rate > (double)sending->pacing_rate) {
+  if (bbr->full || rate > (double)sending->pacing_rate || (!bbr->paced && rtt != 0)) {
     sending->pacing_rate = (u64_t)rate + 1;
   }
+  bbr->paced |= rtt != 0;          /* before, a millisecond was assumed */
   if (sending->most_rate != 0) {
     sending->pacing_rate = LWIP_MIN(sending->pacing_rate, sending->most_rate);
   }
@@ -198,8 +236,9 @@ set_pace(struct lwipy_bbr *bbr, struct lwipy_sending *sending)
 static void
 set_window(struct lwipy_bbr *bbr, struct lwipy_sending *sending, const struct lwipy_ack *ack)
 {
-  u32_t mss = sending->pcb->mss, least = LEAST * mss, target = product(bbr, bbr->window_gain, mss) + 3 * mss;
+  u32_t mss = sending->pcb->mss, least = LEAST * mss, target = product(bbr, bbr->window_gain, mss);
   u32_t pipe = lwipy_sending_pipe(sending), cwnd = sending->cwnd;
+  target += 3 * lwipy_sending_quantum(sending) + surplus(bbr);    /* what waits to go, on both sides, in one piece */
   if (sending->phase != bbr->was_phase) {
     if (sending->phase == LWIPY_RECOVERING) {
       bbr->conserving = 1;
@@ -232,6 +271,7 @@ on_ack(struct lwipy_sending *sending, const struct lwipy_ack *ack)
 {
   struct lwipy_bbr *bbr = sending->control.bbr;
   take_rate(bbr, sending, ack);
+  take_surplus(bbr, sending, ack);
   look_for_full(bbr, ack);
   move_mode(bbr, sending, ack);
   take_min_rtt(bbr, sending, ack);
@@ -265,7 +305,7 @@ bbr_open(struct lwipy_sending *sending)
     return -1;
   }
   bbr->min_rtt = sending->min_rtt;
-  bbr->min_since = lwipy_now32();
+  bbr->min_since = bbr->bunch_since = lwipy_now32();
   bbr->round_end = sending->delivered;
   bbr->pace_gain = bbr->window_gain = HIGH_GAIN;
   bbr->was_phase = sending->phase;

@@ -29,7 +29,8 @@
 
 #define EXT_ARG         1
 #define INITIAL_WINDOW  10         /* segments, RFC 6928 */
-#define LEAST_QUANTUM   1000       /* microseconds of the pace that may go at once */
+#define QUANTUM         1000       /* microseconds of the pace that may go at once */
+#define LATEST          1000       /* microseconds: a driver that wakes so late makes up for it */
 
 static struct lwipy_sending *current;
 static struct lwipy_arrival arrival;
@@ -257,7 +258,7 @@ lwipy_sending_out(struct tcp_pcb *pcb, const struct tcp_hdr *header, u32_t lengt
   sending->prr_out += length;
   sending->sent_at = lwipy_latest();
   if (sending->pacing_rate != 0) {
-    sending->pace_due = LWIP_MAX(sending->pace_due, sending->sent_at) +
+    sending->pace_due = LWIP_MAX(sending->pace_due, sending->sent_at - LATEST) +
                         (int64_t)((u64_t)(length + 54) * 1000000 / sending->pacing_rate);
   }
   if (sending->alarm == LWIPY_NO_ALARM) {
@@ -272,19 +273,20 @@ lwipy_sending_pipe(const struct lwipy_sending *sending)
   return sending->flight.pipe > arrived ? sending->flight.pipe - arrived : 0;
 }
 
-/* What the pace lets through now: a burst of a millisecond, two segments at least. */
+u32_t
+lwipy_sending_quantum(const struct lwipy_sending *sending)
+{
+  u64_t bytes = sending->pacing_rate * QUANTUM / 1000000;
+  return (u32_t)LWIP_MAX(LWIP_MIN(bytes, UINT32_MAX / 4), 2u * sending->pcb->mss);
+}
+
 static u32_t
 paced(struct lwipy_sending *sending, u32_t room)
 {
-  u64_t burst = sending->pacing_rate * LEAST_QUANTUM / 1000000;
   if (sending->pacing_rate == 0) {
     return room;
   }
-  if (sending->pace_due > lwipy_latest()) {
-    return 0;
-  }
-  burst = LWIP_MAX(burst, 2u * sending->pcb->mss);
-  return (u32_t)LWIP_MIN(burst, room);
+  return sending->pace_due > lwipy_latest() ? 0 : LWIP_MIN(lwipy_sending_quantum(sending), room);
 }
 
 static void
@@ -299,6 +301,8 @@ open_gate(struct lwipy_sending *sending, u32_t room)
 static void
 note_peak(struct lwipy_sending *sending)
 {
+  const struct lwipy_tcp *tcp = sending->pcb->callback_arg;
+  int waits = tcp != NULL && tcp->has_more;    /* for room: not the application keeps the network empty */
   u32_t pipe = sending->flight.pipe;
   if (TCP_SEQ_GEQ(sending->una, sending->peak_end)) {
     sending->last_peak = sending->peak;
@@ -306,7 +310,11 @@ note_peak(struct lwipy_sending *sending)
     sending->peak_end = sending->pcb->snd_nxt;
   }
   sending->peak = LWIP_MAX(sending->peak, pipe);
-  sending->starved_until = sending->pcb->unsent == NULL && pipe < sending->cwnd ? LWIP_MAX(sending->delivered + pipe, 1) : 0;
+  if (sending->pcb->unsent == NULL && pipe < sending->cwnd && !waits) {
+    sending->starved_until = LWIP_MAX(sending->delivered + pipe, 1);
+  } else if (sending->starved_until != 0 && lwipy_later(sending->delivered, sending->starved_until)) {
+    sending->starved_until = 0;    /* the gap in what was sent has arrived */
+  }
 }
 
 /* A window that was not used for a while says nothing about the network any more (RFC 5681 4.1, as Linux does it). */

@@ -68,6 +68,7 @@ queue_bytes(struct lwipy_tcp *tcp, const void *data, size_t length, u8_t copy)
 static int64_t
 sent(struct lwipy_tcp *tcp, size_t done, size_t length)
 {
+  tcp->has_more = done < length;
   if (done > 0) {
     lwipy_sending_output(tcp->pcb);
   }

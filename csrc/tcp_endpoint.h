@@ -22,6 +22,7 @@ struct lwipy_tcp {
   u32_t most_rate;                 /* SO_MAX_PACING_RATE: bytes a second, 0 for any */
   u8_t connecting, connected, got_fin, read_shut, write_shut, lingering;
   u8_t nodelay, started, quickack, congestion;
+  u8_t has_more;                   /* the application: the last send did not take all */
   u16_t quick;                     /* segments to come that are acknowledged without delay (ack.c) */
   u32_t keep_idle, keep_intvl, keep_cnt;   /* milliseconds, milliseconds, probes */
   s16_t error;                     /* not yet told */
