@@ -30,7 +30,7 @@
 #define EXT_ARG         1
 #define INITIAL_WINDOW  10         /* segments, RFC 6928 */
 #define QUANTUM         1000       /* microseconds of the pace that may go at once */
-#define LATEST          1000       /* microseconds: a driver that wakes so late makes up for it */
+#define LATEST          2000       /* microseconds: a driver that wakes so late makes up for it */
 
 static struct lwipy_sending *current;
 static struct lwipy_arrival arrival;
@@ -280,13 +280,20 @@ lwipy_sending_quantum(const struct lwipy_sending *sending)
   return (u32_t)LWIP_MAX(LWIP_MIN(bytes, UINT32_MAX / 4), 2u * sending->pcb->mss);
 }
 
+/* After this the next time is in the future: there is an alarm for it, unless the window is the limit. */
 static u32_t
 paced(struct lwipy_sending *sending, u32_t room)
 {
+  int64_t late = lwipy_latest() - sending->pace_due;
+  u64_t owed;
   if (sending->pacing_rate == 0) {
     return room;
   }
-  return sending->pace_due > lwipy_latest() ? 0 : LWIP_MIN(lwipy_sending_quantum(sending), room);
+  if (late < 0) {
+    return 0;
+  }
+  owed = sending->pacing_rate * (u64_t)LWIP_MIN(late, LATEST) / 1000000;
+  return (u32_t)LWIP_MIN(lwipy_sending_quantum(sending) + owed, room);
 }
 
 static void
