@@ -23,6 +23,8 @@ class Sample:
     name: str
     value: float | None
     missing: str = ""
+    #: What it is compared within, such as "up, MTU 1500"; "" where a case has one kind of figure.
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,8 @@ class Case:
     unit: str
     run: Callable[[], Iterable[Sample]]
     higher_is_better: bool = True
-    #: What the ratios are to: the first sample whose name begins so; "" for none.
-    reference: str = ""
+    #: What the ratios are to: the best of the peers of the same kind whose names begin so; "" for none.
+    reference: str | tuple[str, ...] = ""
     #: The names whose ratio to the reference is asked for begin so.
     ours: str = "lwipy"
 
@@ -47,6 +49,7 @@ class Figure:
     name: str
     values: list[float] = field(default_factory=list)
     missing: str = ""
+    kind: str = ""
 
     @property
     def median(self) -> float:
@@ -71,22 +74,27 @@ class Result:
     failure: str = ""
 
     def add(self, sample: Sample) -> None:
-        figure = self.figures.setdefault(sample.name, Figure(sample.name))
+        figure = self.figures.setdefault(sample.name, Figure(sample.name, kind=sample.kind))
         if sample.value is None:
             figure.missing = sample.missing
         else:
             figure.values.append(sample.value)
 
-    def reference(self) -> Figure | None:
-        """The best of the peers that the case compares with."""
+    def reference(self, figure: Figure) -> Figure | None:
+        """The best of the peers that the figure is compared with."""
         if not self.case.reference:
             return None
-        peers = [f for f in self.figures.values() if f.name.startswith(self.case.reference) and f.values]
-        return max(peers, key=lambda f: f.median) if peers else None
+        peers = [
+            peer
+            for peer in self.figures.values()
+            if peer.values and peer.kind == figure.kind and peer.name.startswith(self.case.reference)
+        ]
+        best = max if self.case.higher_is_better else min
+        return best(peers, key=lambda peer: peer.median) if peers else None
 
     def ratio(self, figure: Figure) -> float | None:
         """To the reference's median."""
-        reference = self.reference()
+        reference = self.reference(figure)
         if reference is None or not figure.values or not reference.median:
             return None
         return figure.median / reference.median
