@@ -32,8 +32,9 @@ check: $(VENV)/.test
 sanitize: $(VENV)/.test
 	PYTHON=$(PY) tools/sanitize.sh $(SANITIZED)
 
-bench: $(VENV)/.built
-	$(PY) -m benchmarks
+# The table of README's figures, and its plot.
+bench: $(VENV)/.bench
+	$(PY) -m benchmarks --json docs/benchmarks.json --plot docs/benchmarks.svg
 
 build: $(VENV)/.built
 
@@ -52,6 +53,10 @@ $(VENV)/.built: $(VENV)/bin/python lwip/src/Filelists.mk $(SOURCES)
 
 $(VENV)/.test: $(VENV)/.built
 	$(VENV)/bin/pip install --quiet --editable '.[test]'
+	touch $@
+
+$(VENV)/.bench: $(VENV)/.built
+	$(VENV)/bin/pip install --quiet --editable '.[bench]'
 	touch $@
 
 clean:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks import report
+from benchmarks.clock import now
 from benchmarks.figures import Case, MissingError, Result, Sample, measure
 
 #: Modules with cases, and what they measure; `--help` shows it.
@@ -20,6 +21,7 @@ MODULES: Final = {
     "pair": "two stacks in one process and thread, MTU 1500 to 65000",
     "frames": "small frames through Python, by buffer and by list",
     "group": "a StackGroup of two beside one of one",
+    "peers": "a TCP stream behind a TAP: lwipy beside the kernel's veth, slirp4netns and PyTCP",
     "qemu": "a QEMU guest: lwipy beside libslirp and passt (qemu), and with an old NIC (ne2k)",
     "http": "aiohttp on lwipy beside aiohttp on the kernel",
 }
@@ -45,38 +47,51 @@ def cases(names: list[str]) -> list[Case]:
 
 
 class Progress:
-    """One line on a terminal that is written over; nothing elsewhere."""
+    """What is being measured: on a terminal one line that is written over, elsewhere one for each round."""
 
     def __init__(self, total: int) -> None:
         self._total, self._done = total, 0
-        self._shown = sys.stderr.isatty()
+        self._terminal = sys.stderr.isatty()
+        self._started = now()
 
     def tell(self, case: Case, sample: Sample) -> None:
-        if self._shown:
+        if self._terminal:
             value = "missing" if sample.value is None else f"{sample.value:.4g} {case.unit}"
             width = 24
             filled = "#" * min(width, width * self._done // max(self._total, 1))
-            print(
-                f"\r\x1b[K[{filled:<{width}}] {case.name}: {sample.name}  {value}", end="", file=sys.stderr, flush=True
-            )
+            self._write(f"\r\x1b[K[{filled:<{width}}] {case.name}: {sample.name}  {value}")
 
-    def next(self) -> None:
+    def next(self, case: Case, done: int, rounds: int) -> None:
         self._done += 1
+        if not self._terminal:
+            self._write(f"{case.name}: round {done} of {rounds}, {now() - self._started:.0f} s\n")
 
     def end(self) -> None:
-        if self._shown:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        took = f"{now() - self._started:.0f} s in all\n"
+        self._write(f"\r\x1b[K{took}" if self._terminal else took)
+
+    @staticmethod
+    def _write(text: str) -> None:
+        print(text, end="", file=sys.stderr, flush=True)
 
 
 def run(chosen: list[Case], rounds: int) -> list[Result]:
     results = []
-    progress = Progress(len(chosen))
+    progress = Progress(len(chosen) * rounds)
     for case in chosen:
-        results.append(measure(case, rounds, lambda sample, case=case: progress.tell(case, sample)))  # type: ignore[misc]
-        close = getattr(case.run, "close", None)
-        if close is not None:
-            close()
-        progress.next()
+        try:
+            results.append(
+                measure(
+                    case,
+                    rounds,
+                    lambda sample, case=case: progress.tell(case, sample),  # type: ignore[misc]
+                    lambda done, case=case: progress.next(case, done, rounds),  # type: ignore[misc]
+                )
+            )
+        finally:
+            close = getattr(case.run, "close", None)
+            if close is not None:
+                close()
     progress.end()
     return results
 

@@ -207,7 +207,7 @@ async def measure(runs: int, count: int) -> list[dict[str, Any]]:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks echo", description=__doc__)
-    parser.add_argument("--runs", type=int, default=5, help="runs of each case (default 5)")
+    parser.add_argument("--rounds", "--runs", dest="runs", type=int, default=5, help="runs of each case (default 5)")
     parser.add_argument("--count", type=int, default=5000, help="round trips and connections in each (default 5000)")
     options = parser.parse_args(arguments)
     asyncio.run(measure(options.runs, options.count))

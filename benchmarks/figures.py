@@ -40,6 +40,8 @@ class Case:
     reference: str | tuple[str, ...] = ""
     #: The names whose ratio to the reference is asked for begin so.
     ours: str = "lwipy"
+    #: Whether it is in the plot of a run that measures more.
+    drawn: bool = False
 
 
 @dataclass
@@ -115,14 +117,23 @@ class Result:
         }  # fmt: skip
 
 
-def measure(case: Case, rounds: int, tell: Callable[[Sample], None]) -> Result:
-    """Runs the case so many times. A case that fails as a whole says why in `failure`."""
+def measure(
+    case: Case,
+    rounds: int,
+    tell: Callable[[Sample], None] = lambda sample: None,
+    after: Callable[[int], None] = lambda done: None,
+) -> Result:
+    """Runs the case so many times, and tells of each sample and of the end of each round.
+
+    A case that fails as a whole says why in `failure`.
+    """
     result = Result(case, rounds)
     try:
-        for _ in range(rounds):
+        for done in range(1, rounds + 1):
             for sample in case.run():
                 result.add(sample)
                 tell(sample)
+            after(done)
     except MissingError as missing:
         result.failure = str(missing)
     return result

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.links``: two stacks, each driven by a thread, joined by a link with a descriptor.
+"""``python -m benchmarks links``: two stacks, each driven by a thread, joined by a link with a descriptor.
 
 One connection, 1 MB writes from Python, MTU 1500. Gbit/s of payload by the clock, and seconds of processor time that
 both stacks and both programs used for each GB, which says more on a machine that has other things to do.
@@ -65,8 +65,8 @@ def run(a: Link, b: Link, megabytes: int) -> tuple[float, float, int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.links", description=__doc__)
-    parser.add_argument("--runs", type=int, default=3, help="runs of each kind (default 3)")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks links", description=__doc__)
+    parser.add_argument("--rounds", "--runs", dest="runs", type=int, default=3, help="runs of each kind (default 3)")
     parser.add_argument("--megabytes", type=int, default=512, help="bytes moved in each run (default 512 MB)")
     options = parser.parse_args()
     for _ in range(options.runs):

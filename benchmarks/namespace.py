@@ -30,24 +30,28 @@ def _enter(fd: int) -> None:
 
 
 class Namespace:
-    """A namespace with a loopback interface, and a default route that leads nowhere: passt looks for one."""
+    """A namespace with a loopback interface, and a default `route` that leads nowhere: passt looks for one."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, route: bool = True) -> None:
         self.name = f"lwipy-{uuid.uuid4().hex[:8]}"
         ip("netns", "add", self.name)
         try:
             ip("-n", self.name, "link", "set", "lo", "up")
-            ip("-n", self.name, "link", "add", "nowhere", "type", "veth", "peer", "name", "nobody")
-            ip("-n", self.name, "address", "add", "192.0.2.1/24", "dev", "nowhere")
-            ip("-n", self.name, "link", "set", "nowhere", "up")
-            ip("-n", self.name, "link", "set", "nobody", "up")
-            ip("-n", self.name, "route", "add", "default", "via", "192.0.2.254")
+            if route:
+                self._lead_nowhere()
             for local in ("127.0.0.0/8", "127.0.0.1"):  # by routes: not every machine lets a namespace set its default
                 words = ("dev", "lo", "scope", "host", "src", "127.0.0.1", "congctl", "cubic")
                 ip("-n", self.name, "route", "replace", "table", "local", "local", local, *words)
         except BaseException:
             self.close()
             raise
+
+    def _lead_nowhere(self) -> None:
+        ip("-n", self.name, "link", "add", "nowhere", "type", "veth", "peer", "name", "nobody")
+        ip("-n", self.name, "address", "add", "192.0.2.1/24", "dev", "nowhere")
+        ip("-n", self.name, "link", "set", "nowhere", "up")
+        ip("-n", self.name, "link", "set", "nobody", "up")
+        ip("-n", self.name, "route", "add", "default", "via", "192.0.2.254")
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:

@@ -6,22 +6,25 @@ import json
 import os
 import platform
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.figures import MissingError, Result
+from benchmarks.figures import Figure, MissingError, Result
 
 
 def machine() -> str:
-    """One line: system, processors, Python."""
-    model = ""
+    """One line: processors, system, Python."""
+    model = kind = ""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        text = cpuinfo.read_text()
+        names = [line.partition(":")[2].strip() for line in text.splitlines() if "model name" in line]
         model = f"{names[0]}, " if names else ""
-    system = f"{platform.system()} {platform.release()} {platform.machine()}"
-    return f"{model}{os.cpu_count()} cores, {system}, CPython {platform.python_version()}"
+        kind = " of a virtual machine" if " hypervisor" in text else ""
+    system = f"{platform.system()} {platform.release().partition('-')[0]} {platform.machine()}"
+    return f"{model}{os.cpu_count()} cores{kind}, {system}, CPython {platform.python_version()}"
 
 
 def _number(value: float) -> str:
@@ -58,32 +61,82 @@ def as_json(results: Sequence[Result]) -> str:
     return json.dumps(report, indent=2) + "\n"
 
 
+@dataclass(frozen=True)
+class Panel:
+    """The figures of a case that are of one kind, what was missing left out."""
+
+    result: Result
+    kind: str
+    figures: list[Figure]
+
+    @property
+    def title(self) -> str:
+        case = self.result.case
+        kind = f", {self.kind}" if self.kind else ""
+        return f"{case.title}{kind} ({case.unit}, {'more' if case.higher_is_better else 'less'} is better)"
+
+    def label(self, figure: Figure) -> str:
+        return figure.name.removesuffix(f", {self.kind}") if self.kind else figure.name
+
+
+def panels(results: Sequence[Result]) -> list[Panel]:
+    """What a plot shows: the cases that are drawn, or all if none of them is."""
+    chosen = [result for result in results if result.case.drawn] or list(results)
+    found = []
+    for result in chosen:
+        measured = [figure for figure in result.figures.values() if figure.values]
+        for kind in dict.fromkeys(figure.kind for figure in measured):
+            alike = [figure for figure in measured if figure.kind == kind]
+            found.append(Panel(result, kind, sorted(alike, key=lambda figure: figure.median)))
+    return found
+
+
 def plot(results: Sequence[Result], path: Path) -> None:
-    """A panel for each case, a bar for each figure, whiskers from the lowest to the highest round."""
+    """A panel for each case and kind, a bar for each figure, whiskers from the lowest to the highest round."""
     try:
         import matplotlib
     except ImportError:
         raise MissingError("the plot needs matplotlib: pip install 'lwipy[bench]'") from None
     matplotlib.use("Agg")
+    matplotlib.rcParams["svg.fonttype"] = "none"  # text stays text: a tenth of the size
     from matplotlib import pyplot
 
-    shown = [result for result in results if any(figure.values for figure in result.figures.values())]
+    shown = panels(results)
     if not shown:
         raise MissingError("nothing was measured, so there is nothing to plot")
-    heights = [1 + 0.35 * len(result.figures) for result in shown]
-    figure, panels = pyplot.subplots(
-        len(shown), figsize=(9, sum(heights)), height_ratios=heights, squeeze=False, layout="constrained"
+    columns = 2 if len(shown) > 1 else 1
+    rows = [shown[i : i + columns] for i in range(0, len(shown), columns)]
+    heights = [0.8 + 0.3 * max(len(panel.figures) for panel in row) for row in rows]
+    figure, axes = pyplot.subplots(
+        len(rows), columns, figsize=(6 * columns, sum(heights) + 0.4), height_ratios=heights, squeeze=False,
+        layout="constrained",
+    )  # fmt: skip
+    for row, places in zip(rows, axes, strict=True):
+        for place in places[len(row) :]:
+            place.set_axis_off()
+        for panel, place in zip(row, places, strict=False):
+            _draw(panel, place)
+    rounds = max(panel.result.rounds for panel in shown)
+    figure.supxlabel(
+        f"{datetime.now(UTC):%d %B %Y}; {machine()}; medians of {rounds} rounds, all sides in turn", fontsize=7
     )
-    for result, (panel,) in zip(shown, panels, strict=True):
-        bars = [one for one in result.figures.values() if one.values][::-1]
-        medians = [one.median for one in bars]
-        spread = [[one.median - one.lowest for one in bars], [one.highest - one.median for one in bars]]
-        colours = ["#2a6f97" if one.name.startswith(result.case.ours) else "#adb5bd" for one in bars]
-        panel.barh([one.name for one in bars], medians, xerr=spread, color=colours, ecolor="#495057", capsize=2)
-        better = "more" if result.case.higher_is_better else "less"
-        panel.set_title(f"{result.case.title} ({result.case.unit}, {better} is better)", fontsize=9, loc="left")
-        panel.tick_params(labelsize=8)
-    rounds = max(result.rounds for result in shown)
-    figure.supxlabel(f"{datetime.now(UTC):%d %B %Y}; {machine()}; medians of {rounds} rounds", fontsize=7)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
+
+
+def _draw(panel: Panel, place: Any) -> None:
+    bars = panel.figures
+    medians = [one.median for one in bars]
+    spread = [[one.median - one.lowest for one in bars], [one.highest - one.median for one in bars]]
+    colours = ["#2a6f97" if one.name.startswith(panel.result.case.ours) else "#adb5bd" for one in bars]
+    drawn = place.barh(
+        [panel.label(one) for one in bars], medians, xerr=spread, color=colours, ecolor="#495057", capsize=2
+    )
+    place.bar_label(drawn, [_number(median) for median in medians], fontsize=7, padding=3)
+    if max(medians) > 50 * min(medians) > 0:
+        place.set_xscale("log")
+        place.set_xlim(min(medians) / 3, max(one.highest for one in bars) * 4)
+    else:
+        place.set_xlim(0, max(one.highest for one in bars) * 1.15)
+    place.set_title(panel.title, fontsize=8, loc="left")
+    place.tick_params(labelsize=7)

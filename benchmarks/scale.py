@@ -121,7 +121,7 @@ def measure(runs: int) -> Iterator[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=5, help="runs of each (default 5)")
+    parser.add_argument("--rounds", "--runs", dest="runs", type=int, default=5, help="runs of each (default 5)")
     parser.add_argument("--json", type=Path, help="write the figures there")
     options = parser.parse_args()
     runs = options.runs

@@ -177,7 +177,7 @@ ASKED: Final = [
 
 def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks tap", description=__doc__)
-    parser.add_argument("--runs", type=int, default=5, help="runs of each case (default 5)")
+    parser.add_argument("--rounds", "--runs", dest="runs", type=int, default=5, help="runs of each case (default 5)")
     parser.add_argument("--seconds", type=float, default=0.5, help="how long a transfer runs (default 0.5 s)")
     parser.add_argument("--only", default="", help="only what has this in its name, as 'up' or 'asyncio'")
     options = parser.parse_args(words)
