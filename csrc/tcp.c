@@ -259,7 +259,6 @@ lwipy_tcp_new(int family)
     tcp->keep_idle = TCP_KEEPIDLE_DEFAULT;
     tcp->keep_intvl = TCP_KEEPINTVL_DEFAULT;
     tcp->keep_cnt = TCP_KEEPCNT_DEFAULT;
-    tcp->last = &tcp->first;
     lwipy_timers_stir();
     IP_SET_TYPE_VAL(tcp->bound, family == 4 ? IPADDR_TYPE_V4 : family == 6 ? IPADDR_TYPE_V6 : IPADDR_TYPE_ANY);
     if (new_pcb(tcp) != 0) {
@@ -336,6 +335,7 @@ choose_ends(struct lwipy_tcp *tcp, const ip_addr_t *ip, u16_t port)
     return ERR_BUF;
   }
   tcp->hash = lwipy_demux_hash(&pcb->local_ip, pcb->local_port, ip, port);
+  tcp->way = tcp->read = tcp->read_since = 0;
   return ERR_OK;
 }
 

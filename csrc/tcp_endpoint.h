@@ -13,31 +13,39 @@
 
 #define LEAST_MSS      64          /* a peer that asks for less only wants to make work */
 
+/* There may be tens of thousands: with its header it fits a block of 224 bytes (arena.c). */
 struct lwipy_tcp {
   struct lwipy_end end;
   struct tcp_pcb *pcb;
   u32_t rcvbuf, sndbuf;
-  u8_t rcvbuf_fixed, sndbuf_fixed; /* by the application; else they grow (autotune.c) */
-  u32_t way, read, read_since;     /* autotune.c: a round trip, and what was read since when */
   u32_t most_rate;                 /* SO_MAX_PACING_RATE: bytes a second, 0 for any */
-  u8_t connecting, connected, got_fin, read_shut, write_shut, lingering;
-  u8_t nodelay, started, quickack, congestion;
-  u8_t has_more;                   /* the application: the last send did not take all */
+  u8_t connecting : 1, connected : 1, got_fin : 1, read_shut : 1, write_shut : 1, lingering : 1;
+  u8_t nodelay : 1, started : 1, quickack : 1;
+  u8_t rcvbuf_fixed : 1, sndbuf_fixed : 1;   /* by the application; else they grow (autotune.c) */
+  u8_t has_more : 1;               /* the application: the last send did not take all */
+  u8_t congestion;
   u16_t quick;                     /* segments to come that are acknowledged without delay (ack.c) */
   u32_t keep_idle, keep_intvl, keep_cnt;   /* milliseconds, milliseconds, probes */
   s16_t error;                     /* not yet told */
   struct ip_pcb shadow;            /* its addresses and options, for when the pcb is gone */
   u16_t local_port, remote_port;   /* as well; the remote one from the handshake on */
-  u32_t hash;                      /* of the 4-tuple, in states with one; see demux.c */
   ip_addr_t bound;                 /* what a pcb starts with: the family, and where bind() put it */
   u16_t bound_port;
   struct lwipy_rxqueue queue;
-  u32_t backlog, waiting;          /* a listener's: connections not yet accepted */
   union {
-    struct lwipy_tcp *first;       /* of them */
+    struct {                       /* a listener's: connections not yet accepted */
+      u32_t backlog, waiting;
+      struct lwipy_tcp **last;
+    };
+    struct {                       /* a connection's, from connect() on */
+      u32_t hash;                  /* of the 4-tuple; see demux.c */
+      u32_t way, read, read_since; /* autotune.c: a round trip, and what was read since when */
+    };
+  };
+  union {
+    struct lwipy_tcp *first;       /* of a listener's */
     struct lwipy_tcp *next;        /* a waiting connection's */
   };
-  struct lwipy_tcp **last;
 };
 
 struct tcp_pcb *lwipy_tcp_detach(struct lwipy_tcp *tcp);   /* from here on lwIP goes on alone with the pcb */

@@ -94,9 +94,9 @@ core_tcp_listen(lwipy_handle handle, int backlog)
   if (tcp == NULL) {
     return LWIPY_EHANDLE;
   }
-  tcp->backlog = (u32_t)LWIP_MAX(backlog, 1);
   if (tcp->pcb != NULL && tcp->pcb->state == LISTEN) {
-    return 0;                      /* a second listen() changes the backlog */
+    tcp->backlog = (u32_t)LWIP_MAX(backlog, 1);
+    return 0;
   }
   if (tcp->connected || tcp->connecting || lwipy_tcp_need_pcb(tcp) != 0 || tcp->pcb->state != CLOSED) {
     return LWIPY_EVAL;
@@ -114,6 +114,10 @@ core_tcp_listen(lwipy_handle handle, int backlog)
     return err;
   }
   tcp->pcb = listening;
+  tcp->backlog = (u32_t)LWIP_MAX(backlog, 1);
+  tcp->waiting = 0;
+  tcp->first = NULL;
+  tcp->last = &tcp->first;
   lwipy_demux_born();
   tcp_arg(listening, tcp);
   tcp_accept(listening, on_accept);
