@@ -10,8 +10,10 @@ mean something, single runs do not. Needs root. Buffers grow by themselves on bo
 
 Everything runs on one core, for the clocks of two need not agree, and ahead of all other programs there. Cells may be
 measured at the same time (--parallel), as long as the core is not the limit: `late` in the JSON says by how many
-microseconds the line was behind its time, on average and at most. With --json FILE --add, runs are added to
-those that are in FILE already, and the table is of all.
+microseconds the line was behind its time, on average and at most. A busy core counts against lwipy, a program that has
+to be woken for each millisecond of a pace; the kernel's TCP runs in interrupts. So BBR's cells want --parallel 1, or 2
+where the round trip is long. With --json FILE --add, runs are added to those that are in FILE already, and the table is
+of all. FILE is written after each cell: what was measured before a run is broken off is not lost.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -195,6 +197,18 @@ class Figures:
         kernel = statistics.median(self.kernel.values())
         return statistics.median(self.lwipy.values()) / kernel if kernel else 0.0
 
+    def be_late(self, mean: float, most: float) -> None:
+        self.late = [max(a, b) for a, b in zip(self.late or [0, 0], (mean, most), strict=True)]
+
+    def add(self, more: Figures) -> None:
+        self.kernel.update(more.kernel)
+        self.lwipy.update(more.lwipy)
+        self.be_late(*more.late)
+
+    @property
+    def complete(self) -> bool:
+        return bool(self.kernel and self.lwipy)
+
     def told(self) -> str:
         return f"{self.ratio:.2f} ({spread(self.lwipy)} / {spread(self.kernel)})"
 
@@ -213,7 +227,8 @@ def cells(options: argparse.Namespace) -> Iterator[Cell]:
                 yield Cell(controller, rtt / 1000, 0.0, options.reorder / 100)
 
 
-def measure(cell: Cell, figures: Figures, options: argparse.Namespace) -> None:
+def measure(cell: Cell, options: argparse.Namespace) -> tuple[Cell, Figures]:
+    figures = Figures()
     for seed in options.seeds:
         for who, found in (("kernel", figures.kernel), ("lwipy", figures.lwipy)):
             if who in options.who:
@@ -222,9 +237,8 @@ def measure(cell: Cell, figures: Figures, options: argparse.Namespace) -> None:
                 passed = sum(count["frames"] for count in counts)
                 mean = sum(count["late_sum"] for count in counts) / passed / 1000
                 most = max(count["late_most"] for count in counts) / 1000
-                figures.late = [max(a, b) for a, b in zip(figures.late or [0, 0], (mean, most), strict=True)]
-    if figures.kernel and figures.lwipy:
-        print(f"{cell.controller:<6} {cell.rtt * 1000:>4g} ms {cell.impairment:>10}  {figures.told()}", flush=True)
+                figures.be_late(mean, most)
+    return cell, figures
 
 
 def table(measured: dict[Cell, Figures]) -> str:
@@ -286,13 +300,17 @@ def main() -> None:
     measured = read(options.json) if options.add and options.json.exists() else {}
     started = time.monotonic()
     with ThreadPoolExecutor(options.parallel) as pool:
-        for done in [
-            pool.submit(measure, cell, measured.setdefault(cell, Figures()), options) for cell in cells(options)
-        ]:
-            done.result()
-    if options.json is not None:
-        write(options.json, measured, options)
-    print(table({cell: figures for cell, figures in measured.items() if figures.kernel and figures.lwipy}))
+        for done in as_completed([pool.submit(measure, cell, options) for cell in cells(options)]):
+            cell, figures = done.result()
+            measured.setdefault(cell, Figures()).add(figures)
+            if measured[cell].complete:
+                print(
+                    f"{cell.controller:<6} {cell.rtt * 1000:>4g} ms {cell.impairment:>10}  {measured[cell].told()}",
+                    flush=True,
+                )
+            if options.json is not None:
+                write(options.json, measured, options)
+    print(table({cell: figures for cell, figures in measured.items() if figures.complete}))
     print(f"\n{time.monotonic() - started:.0f} s")
 
 

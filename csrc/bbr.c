@@ -3,11 +3,12 @@
  *
  * Theory of operation. Not losses but two measurements say how much to send: the greatest rate at which data was
  * delivered in the last ten rounds (a maximum filter), and the least round trip of the last ten seconds. Their product
- * is what the path holds without a queue. Segments leave at the rate (paced), and at most twice the product is in
- * flight. To find out whether there is more, the pace goes through a cycle: a round trip at 1.25 of the rate, one at
- * 0.75 to drain what that has queued, six at the rate itself. In the beginning the rate doubles with each round, until
- * three rounds have not brought a quarter more; then the queue that this has built is drained. Every ten seconds
- * without a lower round trip, 200 ms with four segments in flight measure it anew.
+ * is what the path holds without a queue. Segments leave at the rate (paced), and in flight is at most twice the
+ * product and what waits on the way in one piece: bursts of the pace, acknowledgements in bunches. To find out whether
+ * there is more, the pace goes through a cycle: a round trip at 1.25 of the rate, one at 0.75 to drain what that has
+ * queued, six at the rate itself. In the beginning the rate doubles with each round, until three rounds have not brought
+ * a quarter more; then the queue that this has built is drained. Every ten seconds without a lower round trip, 200 ms
+ * with four segments in flight measure it anew.
  *
  * Losses alone do not slow it down: in the first round of recovery no more is sent than was delivered, then the model
  * rules again. A timeout falls back to one segment until something is acknowledged.

@@ -15,13 +15,15 @@ from pathlib import Path
 
 import pytest
 
+if sys.platform != "linux":
+    pytest.skip("the line is made of TAP devices and ppoll()", allow_module_level=True)
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.delay_line import Counts, Settings, library
 from benchmarks.goodput import Cell, Figures, cells, read, table, write
 
 FULL = 1514
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the line is made of TAP devices and ppoll()")
 
 
 class Line:
