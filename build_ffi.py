@@ -24,10 +24,10 @@ CSRC = Path("csrc")
 LWIP = Path("lwip/src")
 MODULE = "lwipy._lwip"
 
-# Written by hand (instance.c, loop.c): they load, wake or join cores and so cannot run inside one.
+# Written by hand (instance.c, loop.c, leader.c, blocking.c): they load, wake, join or wait, and so cannot run inside.
 BY_HAND = {
     "open", "close", "failure", "attention", "version", "wire", "run", "poll", "wake", "wake_fd", "wake_clear",
-    "steer_pick",
+    "serve", "admit", "wait", "recv", "send", "steer_pick",
 }  # fmt: skip
 
 WARNINGS = ["-Wall", "-Wextra", "-Werror"]
@@ -86,8 +86,9 @@ def dispatch_source() -> str:
     """The wrappers, and the table that a copy hands out."""
     parts = [
         '/* Generated from csrc/lwipy.h by build_ffi.py. */\n#include "dispatch.h"\n#include "loop.h"\n',
-        "static void\nleave(lwipy_core *core)\n{\n  core->entered = 0;\n  lwipy_mutex_unlock(&core->lock);\n"
-        "  lwipy_loop_leave(core);\n}\n",
+        "static void\nleave(lwipy_core *core)\n{\n  int failed = core->failed;\n  core->entered = 0;\n"
+        "  lwipy_mutex_unlock(&core->lock);\n  lwipy_loop_leave(core);\n"
+        "  if (failed) {\n    lwipy_leader_failed(core);\n  }\n}\n",
     ]
     for f in functions():
         parts.append(f"{f.result} core_{f.name}({f.inner});\n")

@@ -14,6 +14,7 @@
 #include "lwip/netif.h"
 #include "lwip/pbuf.h"
 
+#include "leader.h"
 #include "lwipy.h"
 #include "platform.h"
 
@@ -37,6 +38,8 @@ struct lwipy_core {
   char failure[256];
   uint32_t attention;              /* LWIPY_HAS_... bits; atomic, read without the lock */
   uint32_t sleeping;               /* see loop.c; atomic */
+  uint32_t heeds;                  /* the bits of `attention` that end the sleep; atomic */
+  struct lwipy_leadership lead;    /* leader.c */
 #ifdef _WIN32
   HANDLE wake_event;
 #else
@@ -87,6 +90,7 @@ struct lwipy_end {
   lwipy_handle handle;
   u8_t kind;
   u8_t queued;                 /* on the ring */
+  u8_t quiet;                  /* Python is told nothing: who waits for it waits in leader.c */
   u32_t armed;                 /* READABLE and WRITABLE are reported once, after an operation that had to wait */
   u32_t events;                /* not yet fetched by Python */
   struct lwipy_end *next;      /* on the ring */

@@ -10,7 +10,9 @@
  * 2. An endpoint is on the ring at most once; whoever frees it takes it off first.
  * 3. READABLE and WRITABLE are reported once, then not again until an operation had to wait (`armed`). So an
  *    application that is busy reading is never interrupted to be told that there is more.
- * 4. No callback of lwIP runs Python or closes a pcb: it queues, and calls lwipy_signal().
+ * 4. What happens to an endpoint is told to the threads that wait for it in C (leader.c), then to Python, unless it is
+ *    `quiet`. Python makes it so where it asks the endpoint itself when its threads return.
+ * 5. No callback of lwIP runs Python or closes a pcb: it queues, and calls lwipy_signal().
  */
 #include "core.h"
 
@@ -109,6 +111,7 @@ lwipy_end_free(struct lwipy_end *end)
   if (end->queued) {
     leave_ring(end);
   }
+  lwipy_leader_signal(lwipy_self, end->handle, ~(u32_t)0);
   slots[slot].end = NULL;
   slots[slot].next_free = free_slot;
   free_slot = slot;
@@ -130,6 +133,10 @@ lwipy_signal(struct lwipy_end *end, u32_t events)
     return;
   }
   end->armed &= ~events;
+  lwipy_leader_signal(lwipy_self, end->handle, events);
+  if (end->quiet) {
+    return;
+  }
   end->events |= events;
   if (!end->queued) {
     end->queued = 1;
@@ -139,6 +146,40 @@ lwipy_signal(struct lwipy_end *end, u32_t events)
     lwipy_atomic_or(&lwipy_self->attention, LWIPY_HAS_EVENTS);
   }
 }
+
+/* ---- What threads that wait need to know ----------------------------------------------------------------------- */
+
+/* Whether one of `wanted` was reported since an operation had to wait for it. */
+int
+core_missed(lwipy_handle handle, int wanted)
+{
+  const struct lwipy_end *end = lwipy_end_find(handle, LWIPY_KIND_ANY);
+  return end == NULL ? LWIPY_EHANDLE : (end->armed & (u32_t)wanted) != (u32_t)wanted;
+}
+
+int
+core_rouse(lwipy_handle handle)
+{
+  struct lwipy_end *end = lwipy_end_find(handle, LWIPY_KIND_ANY);
+  if (end == NULL) {
+    return LWIPY_EHANDLE;
+  }
+  lwipy_signal(end, ONCE);
+  return 0;
+}
+
+int
+core_quiet(lwipy_handle handle, int on)
+{
+  struct lwipy_end *end = lwipy_end_find(handle, LWIPY_KIND_ANY);
+  if (end == NULL) {
+    return LWIPY_EHANDLE;
+  }
+  end->quiet = on != 0;
+  return 0;
+}
+
+/* ---- The ring's end ---------------------------------------------------------------------------------------------- */
 
 int
 core_events(lwipy_event *out, int room)

@@ -224,6 +224,7 @@ lwipy_open(const lwipy_options *options, char *error, size_t error_size)
   }
   core->table = symbol(core, "lwipy_table");
   lwipy_mutex_init(&core->lock);
+  lwipy_leadership_open(core);
   if (core->table == NULL) {
     snprintf(error, error_size, "the copy of the core has no table");
   } else if ((result = open_inside(core, options)) != 0) {
@@ -244,6 +245,7 @@ lwipy_close(lwipy_core *core)
   }
   unload_copy(core);
   lwipy_poller_close(core);
+  lwipy_leadership_close(core);
   lwipy_mutex_destroy(&core->lock);
   free(core);
 }

@@ -12,16 +12,15 @@
  * 1. The sleeper sets `sleeping` before it looks at the attention word for the last time, and the notifier sets the
  *    word before it looks at `sleeping`; so one of the two sees the other, and no wake-up is lost.
  * 2. The core's lock is never held in a sleep.
- * 3. LWIPY_WOKEN belongs to whoever drives: lwipy_run() clears it as it returns, lwipy_wake_clear() at once.
+ * 3. LWIPY_WOKEN belongs to whoever drives: lwipy_run() and lwipy_serve() clear it as they return, lwipy_wake_clear()
+ *    at once.
  */
 #include "loop.h"
 #include "core.h"
+#include "leader.h"
 #include "poller.h"
 
 enum { AWAKE = 0, ASLEEP = 1, WATCHED = 2 };
-
-#define FOR_PYTHON (LWIPY_HAS_EVENTS | LWIPY_HAS_FRAMES | LWIPY_HAS_LINKS | LWIPY_HAS_WATCHED | LWIPY_HAS_TROUBLE | \
-                    LWIPY_HAS_RELEASED | LWIPY_WOKEN)
 
 /* ---- Waking ---------------------------------------------------------------------------------------------------- */
 
@@ -36,10 +35,25 @@ lwipy_notify(lwipy_core *core, uint32_t bits)
 }
 
 void
+lwipy_loop_interrupt(lwipy_core *core)
+{
+  if (lwipy_atomic_get(&core->sleeping) & ASLEEP) {
+    lwipy_poller_kick(core);
+  }
+}
+
+void
 lwipy_loop_leave(lwipy_core *core)
 {
-  if ((lwipy_atomic_get(&core->sleeping) & ASLEEP) && lwipy_atomic_get(&core->attention) != 0) {
+  uint32_t attention = lwipy_atomic_get(&core->attention);
+  if (attention == 0) {
+    return;
+  }
+  if ((lwipy_atomic_get(&core->sleeping) & ASLEEP) && (attention & lwipy_atomic_get(&core->heeds))) {
     lwipy_poller_kick(core);
+  }
+  if ((attention & LWIPY_FOR_PYTHON) && lwipy_atomic_get(&core->lead.admits)) {
+    lwipy_leader_tell_driver(core);
   }
 }
 
@@ -50,6 +64,7 @@ lwipy_wake(lwipy_core *core)
   if (lwipy_atomic_get(&core->sleeping) != AWAKE) {
     lwipy_poller_kick(core);
   }
+  lwipy_leader_tell_driver(core);
 }
 
 int
@@ -72,6 +87,7 @@ lwipy_poll(lwipy_core *core)
 {
   lwipy_readiness ready[LWIPY_READY_ROOM];
   int i, count = lwipy_poller_collect(core, ready);
+  count = LWIP_MAX(count, 0);
   for (i = 0; i < count; i++) {
     if (ready[i].tag == LWIPY_TAG_WAKE && (lwipy_atomic_get(&core->sleeping) & ASLEEP)) {
       lwipy_poller_kick(core);      /* it was meant for the sleeper, and is reported only once */
@@ -86,16 +102,18 @@ lwipy_wake_clear(lwipy_core *core)
   lwipy_atomic_and(&core->attention, ~(uint32_t)LWIPY_WOKEN);
 }
 
-static int
-sleep_until(lwipy_core *core, lwipy_readiness *ready, int64_t microseconds)
+int
+lwipy_loop_sleep(lwipy_core *core, lwipy_readiness *ready, int64_t microseconds, uint32_t heeds, const uint32_t *call)
 {
   int count;
   if (microseconds == 0) {
     return lwipy_poller_collect(core, ready);
   }
+  lwipy_atomic_set(&core->heeds, heeds);
   lwipy_atomic_or(&core->sleeping, ASLEEP);
-  count = lwipy_atomic_get(&core->attention) != 0 ? lwipy_poller_collect(core, ready)
-                                                  : lwipy_poller_wait(core, ready, microseconds);
+  count = (lwipy_atomic_get(&core->attention) & heeds) || (call != NULL && lwipy_atomic_get(call))
+            ? lwipy_poller_collect(core, ready)
+            : lwipy_poller_wait(core, ready, microseconds);
   lwipy_atomic_and(&core->sleeping, ~(uint32_t)ASLEEP);
   return count;
 }
@@ -108,11 +126,11 @@ lwipy_run(lwipy_core *core, int64_t microseconds)
   int64_t end = microseconds < 0 ? LWIPY_NEVER : lwipy_monotonic() + microseconds;
   for (;;) {
     uint32_t news;
-    int64_t wait = lwipy_turn(core, ready, count);
+    int64_t wait = lwipy_turn(core, ready, LWIP_MAX(count, 0));
     if (wait < -1) {
       return (int)wait;
     }
-    news = lwipy_atomic_get(&core->attention) & FOR_PYTHON;
+    news = lwipy_atomic_get(&core->attention) & LWIPY_FOR_PYTHON;
     if (news != 0) {
       lwipy_atomic_and(&core->attention, ~(uint32_t)LWIPY_WOKEN);
       return (int)news;
@@ -124,6 +142,6 @@ lwipy_run(lwipy_core *core, int64_t microseconds)
       }
       wait = wait < 0 ? left : LWIP_MIN(wait, left);
     }
-    count = sleep_until(core, ready, wait);
+    count = lwipy_loop_sleep(core, ready, wait, LWIPY_FOR_DRIVER, NULL);
   }
 }

@@ -9,7 +9,19 @@
 /* Sets attention bits of a core and wakes its driver, if that one sleeps. Any thread, no lock. */
 void lwipy_notify(lwipy_core *core, uint32_t bits);
 
-/* Called by the border after every function that left something to do. */
+/* What a sleeper heeds of the attention word: what a turn does, what only Python does, both. */
+#define LWIPY_FOR_CORE   (LWIPY_HAS_DEADLINE | LWIPY_HAS_INPUT)
+#define LWIPY_FOR_PYTHON (LWIPY_HAS_EVENTS | LWIPY_HAS_FRAMES | LWIPY_HAS_LINKS | LWIPY_HAS_WATCHED | \
+                          LWIPY_HAS_TROUBLE | LWIPY_HAS_RELEASED | LWIPY_WOKEN)
+#define LWIPY_FOR_DRIVER (LWIPY_FOR_CORE | LWIPY_FOR_PYTHON)
+
+/* Called by the border after every function. */
 void lwipy_loop_leave(lwipy_core *core);
+
+/* Sleeps in the poller unless there is something in the attention word that is heeded, or `*call` is not 0; how many
+   descriptors are ready, or -1 when a signal came. */
+int lwipy_loop_sleep(lwipy_core *core, lwipy_readiness *ready, int64_t microseconds, uint32_t heeds,
+                     const uint32_t *call);
+void lwipy_loop_interrupt(lwipy_core *core);   /* ends that sleep; any thread */
 
 #endif /* LWIPY_LOOP_H */

@@ -22,7 +22,7 @@ enum {
   LWIPY_EHANDLE = -101,    /* no such endpoint (any more) */
   LWIPY_EREFUSED = -102, LWIPY_EUNREACH = -103, LWIPY_ENOTCONN = -104, LWIPY_EPIPE = -105,
   LWIPY_EMSGSIZE = -106, LWIPY_EACCES = -107, LWIPY_ENODEV = -108, LWIPY_ENOTSUP = -109, LWIPY_ESYS = -110,
-  LWIPY_ENONAME = -111, LWIPY_EADDR = -112, LWIPY_EPROTO = -113,
+  LWIPY_ENONAME = -111, LWIPY_EADDR = -112, LWIPY_EPROTO = -113, LWIPY_EINTR = -114,
   LWIPY_ESYSTEM = -1000    /* and below: -1000 - errno */
 };
 
@@ -231,6 +231,15 @@ int lwipy_wire(lwipy_core *core_a, int nic_a, lwipy_core *core_b, int nic_b);
 /* Drives the core and sleeps, at most so long (-1: without end); the attention word when Python is needed, 0 when the
    time is over, or a code. The core's lock is not held in the sleep. */
 int lwipy_run(lwipy_core *core, int64_t microseconds);
+/* The same for a driver's thread beside which other threads may wait and drive, see leader.c. */
+int lwipy_serve(lwipy_core *core, int64_t microseconds);
+void lwipy_admit(lwipy_core *core, int on);        /* there is a driver's thread, and threads may wait; or no longer */
+/* Waits for an endpoint, after an operation that had to wait; drives the core meanwhile if nobody else does. 1: it is
+   worth another try, 2: a signal came, 0: the time is over, ENOTSUP: threads do not wait here, or another code. */
+int lwipy_wait(lwipy_core *core, lwipy_handle handle, int wanted, int64_t microseconds);
+/* lwipy_tcp_recv and lwipy_tcp_send that wait, the latter until everything is sent: see blocking.c. */
+int64_t lwipy_recv(lwipy_core *core, lwipy_handle handle, void *buffer, size_t room, int peek, int64_t microseconds);
+int64_t lwipy_send(lwipy_core *core, lwipy_handle handle, const void *data, size_t length, int64_t microseconds);
 int64_t lwipy_poll(lwipy_core *core);              /* runs what is due and ready; microseconds to the next deadline, or -1 */
 void lwipy_wake(lwipy_core *core);                 /* ends a sleep; any thread */
 /* For an event loop that sleeps by itself: readable when lwipy_poll() has something to do. */
@@ -331,6 +340,9 @@ int lwipy_release(lwipy_core *core, lwipy_handle handle);     /* graceful for TC
 int lwipy_abort(lwipy_core *core, lwipy_handle handle);       /* RST for TCP; the handle ends here */
 int lwipy_error(lwipy_core *core, lwipy_handle handle);       /* the error that ended it; reading clears it */
 int lwipy_ready(lwipy_core *core, lwipy_handle handle);       /* LWIPY_READABLE and LWIPY_WRITABLE as of now, arming what is not */
+int lwipy_missed(lwipy_core *core, lwipy_handle handle, int wanted);   /* a part of lwipy_wait, see leader.c */
+int lwipy_rouse(lwipy_core *core, lwipy_handle handle);       /* whoever waits for it tries again */
+int lwipy_quiet(lwipy_core *core, lwipy_handle handle, int on);   /* its events are not reported, or are again */
 int lwipy_local(lwipy_core *core, lwipy_handle handle, lwipy_address *out);
 int lwipy_remote(lwipy_core *core, lwipy_handle handle, lwipy_address *out);
 int lwipy_both_addresses(lwipy_core *core, lwipy_handle handle, lwipy_address *out);      /* the local one, the remote one */

@@ -34,11 +34,13 @@ typedef pthread_t lwipy_thread;
 #ifdef _MSC_VER
 #define lwipy_atomic_or(p, bits)  ((void)_InterlockedOr((volatile long *)(p), (long)(bits)))
 #define lwipy_atomic_and(p, bits) ((void)_InterlockedAnd((volatile long *)(p), (long)(bits)))
+#define lwipy_atomic_set(p, v)    ((void)_InterlockedExchange((volatile long *)(p), (long)(v)))
 #define lwipy_atomic_get(p)       ((uint32_t)_InterlockedOr((volatile long *)(p), 0))
 #define LWIPY_EXPORT __declspec(dllexport)
 #else
 #define lwipy_atomic_or(p, bits)  ((void)__atomic_fetch_or((p), (bits), __ATOMIC_SEQ_CST))
 #define lwipy_atomic_and(p, bits) ((void)__atomic_fetch_and((p), (bits), __ATOMIC_SEQ_CST))
+#define lwipy_atomic_set(p, v)    __atomic_store_n((p), (v), __ATOMIC_SEQ_CST)
 #define lwipy_atomic_get(p)       __atomic_load_n((p), __ATOMIC_SEQ_CST)
 #define LWIPY_EXPORT __attribute__((visibility("default")))
 #endif

@@ -29,7 +29,7 @@ int lwipy_poller_fd(lwipy_core *core);                  /* readable when there i
 int lwipy_poller_set(lwipy_core *core, int fd, uint32_t tag, int interest);   /* 0, or a code */
 void lwipy_poller_unset(lwipy_core *core, int fd);      /* before the descriptor is closed */
 
-/* Sleeps at most so long (microseconds; -1: until something happens) and says how many are ready. */
+/* Sleeps at most so long (microseconds; -1: until something happens) and says how many are ready; -1: a signal came. */
 int lwipy_poller_wait(lwipy_core *core, lwipy_readiness *out, int64_t microseconds);
 int lwipy_poller_collect(lwipy_core *core, lwipy_readiness *out);   /* the same without sleeping */
 

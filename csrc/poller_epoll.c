@@ -101,11 +101,12 @@ wait_for_wake(lwipy_core *core, int64_t microseconds)
   struct pollfd fds = { core->wake_fd[0], POLLIN, 0 };
   struct timespec timeout = { (time_t)(microseconds / 1000000), (long)(microseconds % 1000000) * 1000 };
   uint64_t count;
-  if (ppoll(&fds, 1, microseconds < 0 ? NULL : &timeout, NULL) > 0) {
+  int result = ppoll(&fds, 1, microseconds < 0 ? NULL : &timeout, NULL);
+  if (result > 0) {
     ssize_t got = read(core->wake_fd[0], &count, sizeof(count));
     (void)got;
   }
-  return 0;
+  return result < 0 ? -1 : 0;
 }
 
 /* epoll_wait() counts in milliseconds; Linux 5.11 has a call that does better, which the C library may not know. */
@@ -140,7 +141,7 @@ lwipy_poller_wait(lwipy_core *core, lwipy_readiness *out, int64_t microseconds)
     out[i].tag = events[i].data.u32;
     out[i].events = (events[i].events & EPOLLOUT ? LWIPY_POLL_OUT : 0) | (events[i].events & ~EPOLLOUT ? LWIPY_POLL_IN : 0);
   }
-  return count < 0 ? 0 : count;
+  return count < 0 ? -1 : count;
 }
 
 int

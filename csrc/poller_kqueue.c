@@ -84,7 +84,7 @@ lwipy_poller_wait(lwipy_core *core, lwipy_readiness *out, int64_t microseconds)
     out[i].tag = (uint32_t)(uintptr_t)events[i].udata;
     out[i].events = events[i].filter == EVFILT_WRITE ? LWIPY_POLL_OUT : LWIPY_POLL_IN;
   }
-  return count < 0 ? 0 : count;
+  return count < 0 ? -1 : count;
 }
 
 int

@@ -112,12 +112,13 @@ lwipy_poller_wait(lwipy_core *core, lwipy_readiness *out, int64_t microseconds)
 {
   struct pollfd fds = { core->wake_fd[0], POLLIN, 0 };
   char drain[64];
+  int result = poll(&fds, 1, microseconds < 0 ? -1 : (int)((microseconds + 999) / 1000));
   (void)out;
-  if (poll(&fds, 1, microseconds < 0 ? -1 : (int)((microseconds + 999) / 1000)) > 0) {
+  if (result > 0) {
     while (read(core->wake_fd[0], drain, sizeof(drain)) == (ssize_t)sizeof(drain)) {
     }
   }
-  return 0;
+  return result < 0 ? -1 : 0;
 }
 
 int

@@ -12,6 +12,7 @@ from lwipy._native import check, lib
 if TYPE_CHECKING:
     import asyncio
 
+    from lwipy.endpoints.base import Endpoint
     from lwipy.stack import Stack
 
 
@@ -22,6 +23,8 @@ class Driver:
     loop: asyncio.AbstractEventLoop | None = None
     #: Whether it hands out events just now.
     serving = False
+    #: Of the thread that drives, beside which others wait in the core; None where that is not so.
+    ident: int | None = None
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
@@ -58,6 +61,13 @@ class Driver:
             return True
         finally:
             self._waiting -= 1
+
+    def wait_for(self, endpoint: Endpoint, wanted: int, deadline: float | None) -> int:
+        """Waits for one of the `wanted` events, after an operation that had to wait; as lwipy_wait() of the core.
+
+        Positive when another try is worth it, 0 when `deadline` (monotonic seconds) came first, or a code.
+        """
+        return int(lib.LWIPY_ENOTSUP)
 
     def stop(self) -> None:
         """Gives the stack back."""

@@ -288,6 +288,7 @@ def _endpoint(sock: Socket, kind: type[E]) -> E:
     if not isinstance(endpoint, kind):
         wanted = "Stream" if kind is TcpEndpoint else "Datagram"
         raise ValueError(f"A {wanted} Socket was expected, got {sock!r}")
+    sock._open.hear()
     return endpoint
 
 
@@ -326,6 +327,7 @@ async def _until(sock: Socket, attempt: Callable[[], T]) -> T:
     except BlockingIOError:
         pass
     waker = _Waker(asyncio.get_running_loop())
+    sock._open.hear()
     waiting: list[Any] = sock._open._waiters._locks
     waiting.append(waker)
     try:

@@ -23,13 +23,17 @@ import errno
 import os
 import threading
 from collections.abc import Callable
+from threading import get_ident
+from time import monotonic
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 
+from lwipy._native import WOULD_BLOCK, lib
 from lwipy.blocking.readiness import Readiness
-from lwipy.blocking.waiting import Waiters
+from lwipy.blocking.waiting import NOT_HERE, Waiters
 from lwipy.endpoints import Event, RawEndpoint, TcpEndpoint, UdpEndpoint
 
 T = TypeVar("T")
+_INTERRUPTED: Final[int] = lib.LWIPY_EINTR
 AnyEndpoint: TypeAlias = TcpEndpoint | UdpEndpoint | RawEndpoint
 
 
@@ -53,26 +57,64 @@ class Description:
         self.switches: set[tuple[int, int]] = set()
         #: Held while a descriptor is opened.
         self.opening = threading.Lock()
-        self._waiters = Waiters(self.stack)
+        self._tcp = endpoint if type(endpoint) is TcpEndpoint else None
+        self._waiters = Waiters(self.stack, endpoint)
         self._readiness: Readiness | None = None
         self._references = [None]
-        endpoint.on_event = self.notify
+        endpoint.on_event = self._told
 
     # -- Waiting -------------------------------------------------------------------------------------------------------
 
-    def notify(self, _: Event | None = None) -> None:
-        """Something happened: wakes who waits, and shows it to who polls."""
+    def _told(self, _: Event) -> None:
+        """The driver has told of an event: wakes who waits, and shows it to who polls."""
         self._waiters.notify()
         if self._readiness is not None:
             self.refresh()
 
-    def until(self, attempt: Callable[[], T], timeout: float | None) -> T:
-        """Repeats `attempt` until it does not raise BlockingIOError; TimeoutError after `timeout` seconds."""
+    def notify(self) -> None:
+        """The same after an operation that may concern other threads."""
+        self._waiters.rouse()
+        if self._readiness is not None:
+            self.refresh()
+
+    def until(self, attempt: Callable[[], T], timeout: float | None, wanted: int = 0) -> T:
+        """Repeats `attempt` until it does not raise BlockingIOError, after each of the `wanted` events or, with none,
+        whatever happened; TimeoutError after `timeout` seconds."""
         try:
-            return self._waiters.until(attempt, timeout)
+            return self._waiters.until(attempt, timeout, wanted)
         finally:
             if self._readiness is not None:
                 self.refresh()
+
+    def at_once(self, operation: Callable[..., int], timeout: float | None, data: object, *rest: object) -> int:
+        """A connection's lwipy_recv() or lwipy_send() of the core, which wait by themselves: what they return, for
+        :meth:`checked`; NOT_HERE is for until(): the timeout is 0, or threads do not wait in the core.
+        """
+        tcp, stack = self._tcp, self.stack
+        ident = stack._driver.ident
+        if tcp is None or timeout == 0 or ident is None or ident == get_ident():
+            return NOT_HERE
+        if timeout is None:
+            left = -1
+        else:
+            left, end = int(timeout * 1e6), monotonic() + timeout
+        while (result := operation(stack._core, tcp._handle, data, *rest, left)) == _INTERRUPTED:
+            if timeout is not None:
+                left = max(0, int((end - monotonic()) * 1e6))
+        if self._readiness is not None:
+            self.refresh()
+        return result
+
+    def checked(self, result: int) -> int:
+        """Bytes; what else at_once() returned is raised, apart from it, as a traceback would keep the caller's buffer
+        exported."""
+        if result == WOULD_BLOCK:
+            raise TimeoutError("timed out")
+        return self.endpoint._check(result)
+
+    def hear(self) -> None:
+        """From now on the endpoint's events reach Python, for someone who is not in these rooms."""
+        self._waiters.hear()
 
     def refresh(self) -> None:
         """After an operation: shows what it left."""
@@ -125,6 +167,7 @@ class Description:
         readiness = self._readiness
         if readiness is None:
             readiness = self._readiness = Readiness(self.endpoint)
+            self._waiters.hear()
             readiness.update()
             number = readiness.first
         else:

@@ -25,6 +25,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from lwipy.blocking.base import fault
+from lwipy.blocking.waiting import READABLE, WRITABLE
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -200,7 +201,8 @@ class TlsEngine:
                 raise
 
         try:
-            data = sock._open.until(attempt, patience.left)
+            # What is unsent goes on when there is room, so then any event is worth an attempt.
+            data = sock._open.until(attempt, patience.left, 0 if self._unsent else READABLE)
         except BlockingIOError:
             if self._unsent and own:
                 raise ssl.SSLWantWriteError(
@@ -246,7 +248,7 @@ class TlsEngine:
             while self._next():
                 tcp = sock._tcp()
                 try:
-                    sent = sock._open.until(lambda tcp=tcp: tcp.send(self._unsent), patience.left)  # type: ignore[misc]
+                    sent = sock._open.until(lambda tcp=tcp: tcp.send(self._unsent), patience.left, WRITABLE)  # type: ignore[misc]
                 except BlockingIOError:
                     text = "The operation did not complete (write)"
                     raise ssl.SSLWantWriteError(ssl.SSL_ERROR_WANT_WRITE, text) from None

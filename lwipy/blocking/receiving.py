@@ -7,14 +7,18 @@ import socket
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
+from lwipy._native import ffi, lib
 from lwipy.blocking import ancillary
 from lwipy.blocking.base import SocketBase, fault
+from lwipy.blocking.waiting import NOT_HERE, READABLE
 from lwipy.endpoints import Datagram, TcpEndpoint
+from lwipy.endpoints._scratch import borrow, give_back
 from lwipy.endpoints.udp import DatagramEndpoint
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+_recv: Final = lib.lwipy_recv
 # Plain numbers: an enumeration's & costs a microsecond.
 _DONTWAIT: Final = int(getattr(socket, "MSG_DONTWAIT", 0))
 _OOB: Final = int(socket.MSG_OOB)
@@ -37,11 +41,16 @@ class Receiving(SocketBase):
         if not view:
             return 0
         description, timeout, peek = self._open, self._wait_time(flags), bool(flags & _PEEK)
-        got = description.until(lambda: tcp.recv_into(view, peek=peek), timeout)
+        target = ffi.from_buffer(view, require_writable=True)
+        got = description.at_once(_recv, timeout, target, len(target), peek)
+        del target  # or an exception's frame would keep the caller's buffer exported
+        if got == NOT_HERE:
+            got = description.until(lambda: tcp.recv_into(view, peek=peek), timeout, READABLE)
+        description.checked(got)
         while flags & _WAITALL and not peek and 0 < got < len(view):
             try:
                 with view[got:] as rest:
-                    part = description.until(lambda rest=rest: tcp.recv_into(rest), timeout)  # type: ignore[misc]
+                    part = description.until(lambda rest=rest: tcp.recv_into(rest), timeout, READABLE)  # type: ignore[misc]
             except OSError:
                 break  # what has come is given first; the next call meets the error again, or waits again
             if part == 0:
@@ -53,13 +62,14 @@ class Receiving(SocketBase):
         if flags & _OOB:
             raise fault(errno.EOPNOTSUPP)
         peek = bool(flags & _PEEK)
-        return self._open.until(lambda: endpoint.receive(size, peek=peek), self._wait_time(flags))
+        return self._open.until(lambda: endpoint.receive(size, peek=peek), self._wait_time(flags), READABLE)
 
     # -- Bytes ---------------------------------------------------------------------------------------------------------
 
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
         _check_size(bufsize, "recv")
-        endpoint = self._endpoint
+        description = self._open
+        endpoint = description.endpoint
         if bufsize == 0:
             return b""
         if not isinstance(endpoint, TcpEndpoint):
@@ -69,7 +79,17 @@ class Receiving(SocketBase):
             with memoryview(buffer) as view:
                 size = self._take(endpoint, view, flags)
             return bytes(buffer[:size])
-        return self._open.until(lambda: endpoint.recv(bufsize), self._wait_time(flags))
+        timeout = 0 if flags else self._timeout
+        if timeout != 0:
+            room = borrow(bufsize)
+            try:
+                got = description.at_once(_recv, timeout, room, min(bufsize, len(room)), 0)
+                if got != NOT_HERE:
+                    data: bytes = ffi.unpack(room, got if got >= 0 else description.checked(got))
+                    return data
+            finally:
+                give_back(room)
+        return description.until(lambda: endpoint.recv(bufsize), timeout, READABLE)
 
     def recv_into(self, buffer: Buffer, nbytes: int | None = 0, flags: int = 0) -> int:
         with _room(buffer, nbytes or 0, "recv_into") as view:

@@ -11,18 +11,24 @@ import errno
 import operator
 import socket
 import threading
-import time
 from collections.abc import Iterable
+from time import monotonic
 from typing import IO, TYPE_CHECKING, Any, Final, NoReturn
 
+from lwipy._native import ffi, lib
 from lwipy.blocking import ancillary
 from lwipy.blocking.base import SocketBase, fault
+from lwipy.blocking.description import Description
+from lwipy.blocking.waiting import NOT_HERE, WRITABLE
 from lwipy.endpoints import TcpEndpoint
 from lwipy.endpoints.udp import LONGEST_DATAGRAM
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+_send: Final = lib.lwipy_send
+#: The least timeout there is, seconds: 0 would mean not to wait.
+_INSTANT: Final = 1e-9
 _DONTWAIT: Final = int(getattr(socket, "MSG_DONTWAIT", 0))
 _OWN_WAY: Final = ancillary.Sending()
 
@@ -51,29 +57,44 @@ class Sending(SocketBase):
         description = self._open
         turn = self._turn(timeout)
         try:
-            return description.until(lambda: endpoint.send(view), timeout)
+            return description.until(lambda: endpoint.send(view), timeout, WRITABLE)
         finally:
             turn.release()
 
     def sendall(self, data: Buffer, flags: int = 0, /) -> None:
-        view = _bytes(data)
-        endpoint = self._endpoint
-        if not isinstance(endpoint, TcpEndpoint):
-            self._send_datagram(view, None, flags)
-            return
-        timeout = 0 if flags & _DONTWAIT else self._timeout
-        deadline = time.monotonic() + timeout if timeout else None
         description = self._open
-        turn = self._turn(timeout)
+        endpoint = description.endpoint
+        if not isinstance(endpoint, TcpEndpoint):
+            self._send_datagram(_bytes(data), None, flags)
+            return
+        view = data if type(data) is bytes else _bytes(data)
+        timeout = 0 if flags & _DONTWAIT else self._timeout
+        turn = description.send_lock
+        started = monotonic() if timeout else 0.0
+        if not turn.acquire(False):
+            self._turn(timeout)
         try:
+            sent = self._send_at_once(description, view, timeout)
+            if sent == len(view):
+                return
+            view = memoryview(view)[sent:]
             while True:
-                left = timeout if deadline is None else max(deadline - time.monotonic(), 1e-9)
-                sent = description.until(lambda part=view: endpoint.send(part), left)  # type: ignore[misc]
+                left = max(started + timeout - monotonic(), _INSTANT) if timeout else timeout
+                sent = description.until(lambda part=view: endpoint.send(part), left, WRITABLE)  # type: ignore[misc]
                 if sent == len(view):
                     return
                 view = view[sent:]
         finally:
             turn.release()
+
+    def _send_at_once(self, description: Description, data: bytes | memoryview, timeout: float | None) -> int:
+        """Sends in the core, as far as that can be done; bytes."""
+        source = data if type(data) is bytes else ffi.from_buffer(data)
+        sent = description.at_once(_send, timeout, source, len(source))
+        del source  # or an exception's frame would keep it exported
+        if sent >= 0:
+            return sent
+        return 0 if sent == NOT_HERE else description.checked(sent)
 
     # -- Datagrams -----------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from lwipy.blocking.base import c_int, fault
 from lwipy.blocking.description import Description
 from lwipy.blocking.receiving import Receiving
 from lwipy.blocking.sending import Sending
+from lwipy.blocking.waiting import READABLE, WRITABLE
 from lwipy.endpoints import Option, TcpEndpoint
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Socket(Receiving, Sending):
 
     def accept(self) -> tuple[Socket, Any]:
         """The next connection and its address."""
-        endpoint = self._open.until(self._tcp().accept, self._timeout)
+        endpoint = self._open.until(self._tcp().accept, self._timeout, READABLE)
         accepted = Socket(None, self._family, self._type, self._protocol, description=Description(endpoint))
         return accepted, accepted._present(endpoint.peer)
 
@@ -62,7 +63,7 @@ class Socket(Receiving, Sending):
             return
         try:
             if self._begin(description, endpoint, to):
-                description.until(endpoint.finish_connect, self._timeout)
+                description.until(endpoint.finish_connect, self._timeout, WRITABLE)
         except OSError as error:
             raise _naming(error, to) from None
         description.connecting = False

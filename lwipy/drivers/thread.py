@@ -1,8 +1,9 @@
 """A thread that drives a stack.
 
-Theory of operation. The thread hands out what waits for Python and then stays in the core (``csrc/loop.c``), without
+Theory of operation. The thread hands out what waits for Python and then stays in the core (``csrc/leader.c``), without
 the GIL: there frames move, timers run, and it sleeps in one system call until Python is needed again. Any operation
-of any other thread that leaves events or an earlier deadline behind wakes it, in C.
+of any other thread that leaves events or an earlier deadline behind wakes it, in C. A thread that waits for an endpoint
+of its own does the same work in this one's place, as long as it waits; what is Python's it leaves to this one.
 
 Invariants:
 
@@ -17,15 +18,17 @@ import logging
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from lwipy._driver import Driver
 from lwipy._native import check, lib
 from lwipy.errors import StackError
 
 if TYPE_CHECKING:
+    from lwipy.endpoints.base import Endpoint
     from lwipy.stack import Stack
 
+_wait: Final = lib.lwipy_wait
 _log = logging.getLogger("lwipy.driver")
 
 
@@ -42,7 +45,9 @@ class ThreadDriver(Driver):
 
     def start(self) -> None:
         self.stack._drive(self)
+        lib.lwipy_admit(self._core, 1)
         self._thread.start()
+        self.ident = self._thread.ident
 
     def kick(self) -> None:
         """Nothing to do: the core wakes the thread by itself."""
@@ -52,16 +57,26 @@ class ThreadDriver(Driver):
             lib.lwipy_wake(self._core)
 
     def wait(self, lock: threading.Lock, deadline: float | None) -> bool:
+        self._check_caller()
+        return lock.acquire(timeout=-1 if deadline is None else max(0.0, deadline - time.monotonic()))
+
+    def wait_for(self, endpoint: Endpoint, wanted: int, deadline: float | None) -> int:
+        self._check_caller()
+        left = -1 if deadline is None else max(0, int((deadline - time.monotonic()) * 1e6))
+        result: int = _wait(endpoint._stack._core, endpoint._handle, wanted, left)
+        return result
+
+    def _check_caller(self) -> None:
         if self.is_own_thread:
             raise RuntimeError("cannot block in a callback: it runs in the thread that drives the stack")
-        return lock.acquire(timeout=-1 if deadline is None else max(0.0, deadline - time.monotonic()))
 
     @property
     def is_own_thread(self) -> bool:
-        return threading.current_thread() is self._thread
+        return threading.get_ident() == self._thread.ident
 
     def stop(self) -> None:
         self._stopping = True
+        lib.lwipy_admit(self._core, 0)
         lib.lwipy_wake(self._core)
         if not self.is_own_thread:
             self._thread.join()
@@ -91,7 +106,7 @@ def _drive(reference: weakref.ref[ThreadDriver], core: Any) -> None:
     try:
         while (driver := reference()) is not None and (limit := driver._hand_out()) is not None:
             del driver
-            check(core, lib.lwipy_run(core, limit))
+            check(core, lib.lwipy_serve(core, limit))
     except StackError:
         _log.exception("the stack has failed; its driver ends")
         if (driver := reference()) is not None:

@@ -1,0 +1,328 @@
+/*
+ * Whoever waits drives: a thread that waits for an endpoint takes turns of the core itself, without another thread in
+ * between.
+ *
+ * Theory of operation. A stack that a thread drives has one role to give: the one of driving, which is taking turns and
+ * sleeping in the poller. A thread that has to wait for an endpoint (lwipy_wait) takes the role where it is free, and
+ * leads: the frame that it waits for wakes it, and nobody else. Where another thread leads already it follows: it sleeps
+ * on a bell of its own, which the leader rings when the endpoint has news, or to hand it the role. Where the driver's
+ * own thread drives (lwipy_serve), it is asked to leave off. News are told in C, by lwipy_signal(); an endpoint that is
+ * `quiet` has none for Python at all (endpoints.c).
+ *
+ * The driver's thread does what only Python can, and drives while no thread waits. It does not fight for the role: it
+ * looks every PAUSE whether the role has lain unused since its last look, and takes it only then; so what comes between
+ * two waits of a program is served by the next wait, or PAUSE to two of it later (LONG_PAUSE, where the program waits
+ * so often that the look itself would be felt). While one leader stays in its sleep, the driver's thread sleeps without an end, and the leader wakes it when it leaves.
+ *
+ * Invariants:
+ * 1. `role`, `waiters`, a waiter's `leads` are written under the core's lock, which is never held in a sleep.
+ * 2. At most one thread has the role. It hands it on when it leaves: to a waiter that has no news, else to nobody, and
+ *    then the driver's thread is awake, or will be within LONG_PAUSE.
+ * 3. A waiter is on the list before it looks whether it missed its event (lwipy_missed), and whoever has an event looks
+ *    at the list. It is off the list before it returns: it lies on its thread's stack.
+ * 4. A leader that sleeps is woken by the poller's wake-up, any other waiter by its bell. It heeds what the core has to
+ *    do; what Python has to do goes to the driver's thread, which alone runs callbacks.
+ */
+#include "leader.h"
+#include "core.h"
+#include "loop.h"
+#include "poller.h"
+
+#include <string.h>
+
+#define PAUSE 1000                 /* microseconds */
+#define BUSY  8                    /* so often in a pause it is taken, and what comes is served without the driver; then: */
+#define LONG_PAUSE 4000
+#define OVER  0x80000000u          /* news of a waiter: nothing will be told here any more */
+
+enum { NOBODY = 0, DRIVER = 1, WAITER = 2 };
+
+struct lwipy_waiter {
+  struct lwipy_waiter *next, **link;
+  lwipy_handle handle;
+  uint32_t wanted;                 /* LWIPY_READABLE, LWIPY_WRITABLE */
+  uint32_t news;                   /* atomic */
+  uint32_t leads;                  /* atomic */
+  lwipy_bell bell;
+};
+
+/* ---- Telling those who wait ------------------------------------------------------------------------------------ */
+
+static void
+give_news(lwipy_core *core, struct lwipy_waiter *waiter, uint32_t news)
+{
+  lwipy_atomic_or(&waiter->news, news);
+  if (lwipy_atomic_get(&waiter->leads)) {
+    lwipy_loop_interrupt(core);
+  } else {
+    lwipy_bell_ring(&waiter->bell);
+  }
+}
+
+void
+lwipy_leader_signal(lwipy_core *core, lwipy_handle handle, uint32_t events)
+{
+  struct lwipy_waiter *waiter;
+  for (waiter = core->lead.waiters; waiter != NULL; waiter = waiter->next) {
+    if (waiter->handle == handle && (events & (waiter->wanted | ~(uint32_t)(LWIPY_READABLE | LWIPY_WRITABLE)))) {
+      give_news(core, waiter, events);
+    }
+  }
+}
+
+static void
+give_all_news(lwipy_core *core)
+{
+  struct lwipy_waiter *waiter;
+  for (waiter = core->lead.waiters; waiter != NULL; waiter = waiter->next) {
+    give_news(core, waiter, OVER);
+  }
+}
+
+void
+lwipy_leader_failed(lwipy_core *core)
+{
+  lwipy_mutex_lock(&core->lock);
+  give_all_news(core);
+  lwipy_mutex_unlock(&core->lock);
+  lwipy_loop_interrupt(core);
+  lwipy_leader_tell_driver(core);
+}
+
+void
+lwipy_leader_tell_driver(lwipy_core *core)
+{
+  lwipy_bell_ring(&core->lead.driver);
+}
+
+/* ---- The role ---------------------------------------------------------------------------------------------------- */
+
+void
+lwipy_leadership_open(lwipy_core *core)
+{
+  lwipy_bell_open(&core->lead.driver);
+}
+
+void
+lwipy_leadership_close(lwipy_core *core)
+{
+  lwipy_bell_close(&core->lead.driver);
+}
+
+void
+lwipy_admit(lwipy_core *core, int on)
+{
+  lwipy_mutex_lock(&core->lock);
+  core->lead.admits = on != 0;
+  if (!on) {
+    give_all_news(core);
+  }
+  lwipy_mutex_unlock(&core->lock);
+}
+
+static void
+lead(lwipy_core *core, struct lwipy_waiter *waiter)
+{
+  core->lead.role = WAITER;
+  core->lead.turns++;
+  lwipy_atomic_or(&waiter->leads, 1);
+}
+
+/* The caller had the role. */
+static void
+hand_on(lwipy_core *core)
+{
+  struct lwipy_waiter *waiter = core->lead.waiters;
+  while (waiter != NULL && lwipy_atomic_get(&waiter->news)) {
+    waiter = waiter->next;
+  }
+  lwipy_atomic_and(&core->lead.wanted, 0);
+  if (waiter != NULL) {
+    lead(core, waiter);
+    lwipy_bell_ring(&waiter->bell);
+    return;
+  }
+  core->lead.turns += core->lead.role == WAITER;
+  core->lead.role = NOBODY;
+  if (core->lead.deep) {
+    core->lead.deep = 0;
+    lwipy_leader_tell_driver(core);
+  }
+}
+
+static int
+take_the_lead(lwipy_core *core, struct lwipy_waiter *waiter)
+{
+  lwipy_mutex_lock(&core->lock);
+  if (core->lead.role == NOBODY) {
+    lead(core, waiter);
+  } else if (core->lead.role == DRIVER && !lwipy_atomic_get(&core->lead.wanted)) {
+    lwipy_atomic_or(&core->lead.wanted, 1);
+    lwipy_loop_interrupt(core);
+  }
+  lwipy_mutex_unlock(&core->lock);
+  return lwipy_atomic_get(&waiter->leads) != 0;
+}
+
+/* ---- Waiting ------------------------------------------------------------------------------------------------------- */
+
+static int
+join(lwipy_core *core, struct lwipy_waiter *waiter)
+{
+  int admitted;
+  lwipy_mutex_lock(&core->lock);
+  admitted = core->lead.admits != 0;
+  if (admitted) {
+    waiter->next = core->lead.waiters;
+    waiter->link = &core->lead.waiters;
+    if (waiter->next != NULL) {
+      waiter->next->link = &waiter->next;
+    }
+    core->lead.waiters = waiter;
+  }
+  lwipy_mutex_unlock(&core->lock);
+  return admitted;
+}
+
+static void
+leave(lwipy_core *core, struct lwipy_waiter *waiter)
+{
+  lwipy_mutex_lock(&core->lock);
+  *waiter->link = waiter->next;
+  if (waiter->next != NULL) {
+    waiter->next->link = waiter->link;
+  }
+  if (lwipy_atomic_get(&waiter->leads)) {
+    hand_on(core);
+  }
+  lwipy_mutex_unlock(&core->lock);
+}
+
+static int64_t
+left_until(int64_t end)
+{
+  int64_t left = end == LWIPY_NEVER ? -1 : end - lwipy_monotonic();
+  return end != LWIPY_NEVER && left < 0 ? 0 : left;
+}
+
+static int64_t
+sooner(int64_t a, int64_t b)
+{
+  return a < 0 ? b : b < 0 ? a : LWIP_MIN(a, b);
+}
+
+/* As lwipy_wait(). */
+static int
+lead_or_follow(lwipy_core *core, struct lwipy_waiter *waiter, int64_t end)
+{
+  lwipy_readiness ready[LWIPY_READY_ROOM];
+  int count = 0;
+  for (;;) {
+    int64_t wait = -1, left;
+    int leads = lwipy_atomic_get(&waiter->leads) || take_the_lead(core, waiter);
+    if (leads && (wait = lwipy_turn(core, ready, count)) < -1) {
+      return (int)wait;
+    }
+    if (lwipy_atomic_get(&waiter->news)) {
+      return 1;
+    }
+    if ((left = left_until(end)) == 0) {
+      return 0;
+    }
+    count = leads ? lwipy_loop_sleep(core, ready, sooner(wait, left), LWIPY_FOR_CORE, &waiter->news)
+                  : lwipy_bell_wait(&waiter->bell, left);
+    if (count < 0) {
+      return 2;
+    }
+    count = leads ? count : 0;
+  }
+}
+
+int
+lwipy_wait(lwipy_core *core, lwipy_handle handle, int wanted, int64_t microseconds)
+{
+  struct lwipy_waiter waiter = { .handle = handle, .wanted = (uint32_t)wanted };
+  int64_t end = microseconds < 0 ? LWIPY_NEVER : lwipy_monotonic() + microseconds;
+  int result;
+  lwipy_bell_open(&waiter.bell);
+  if (join(core, &waiter)) {
+    result = lwipy_missed(core, handle, wanted);
+    if (result == 0) {
+      result = lead_or_follow(core, &waiter, end);
+    }
+    leave(core, &waiter);
+  } else {
+    result = LWIPY_ENOTSUP;
+  }
+  lwipy_bell_close(&waiter.bell);
+  return result;
+}
+
+/* ---- The driver's thread --------------------------------------------------------------------------------------- */
+
+/* Why it has to go back to Python; 0 for no reason. */
+static int
+python_is_needed(lwipy_core *core)
+{
+  uint32_t news = lwipy_atomic_get(&core->attention) & LWIPY_FOR_PYTHON;
+  if (news != 0) {
+    lwipy_wake_clear(core);
+  }
+  return (int)news;
+}
+
+/* Until Python is needed, the time is over, or a waiting thread wants to drive. */
+static int
+drive(lwipy_core *core, int64_t end)
+{
+  lwipy_readiness ready[LWIPY_READY_ROOM];
+  int count = 0;
+  for (;;) {
+    int64_t wait = lwipy_turn(core, ready, count), left = left_until(end);
+    int news = wait < -1 ? (int)wait : python_is_needed(core);
+    if (news != 0 || left == 0 || lwipy_atomic_get(&core->lead.wanted)) {
+      return news;
+    }
+    count = lwipy_loop_sleep(core, ready, sooner(wait, left), LWIPY_FOR_DRIVER, &core->lead.wanted);
+    count = LWIP_MAX(count, 0);
+  }
+}
+
+/* Takes the role, if nobody has used it for a while; or says for how long to leave it alone. */
+static int
+may_drive(lwipy_core *core, int64_t *pause)
+{
+  struct lwipy_leadership *lead = &core->lead;
+  int unused, busy, takes;
+  lwipy_mutex_lock(&core->lock);
+  unused = lead->turns == lead->seen;
+  busy = lead->turns - lead->seen >= BUSY;
+  takes = lead->role == NOBODY && unused;
+  if (takes) {
+    lead->role = DRIVER;
+  }
+  lead->seen = lead->turns;
+  lead->deep = lead->role == WAITER && unused;
+  *pause = lead->deep ? -1 : busy ? LONG_PAUSE : PAUSE;
+  lwipy_mutex_unlock(&core->lock);
+  return takes;
+}
+
+int
+lwipy_serve(lwipy_core *core, int64_t microseconds)
+{
+  int64_t end = microseconds < 0 ? LWIPY_NEVER : lwipy_monotonic() + microseconds, left, pause;
+  int news = lwipy_failure(core) != NULL ? LWIPY_EFAILED : python_is_needed(core);
+  while (news == 0 && (left = left_until(end)) != 0) {
+    if (may_drive(core, &pause)) {
+      news = drive(core, end);
+      lwipy_mutex_lock(&core->lock);
+      hand_on(core);
+      lwipy_mutex_unlock(&core->lock);
+    } else {
+      lwipy_bell_wait(&core->lead.driver, sooner(pause, left));
+      news = lwipy_failure(core) != NULL ? LWIPY_EFAILED : python_is_needed(core);
+    }
+  }
+  return news;
+}
