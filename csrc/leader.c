@@ -294,7 +294,10 @@ may_drive(lwipy_core *core, int64_t *pause)
 {
   struct lwipy_leadership *lead = &core->lead;
   int unused, busy, takes;
-  lwipy_mutex_lock(&core->lock);
+  if (!lwipy_mutex_try(&core->lock)) {
+    *pause = PAUSE;                /* someone is at work, and shall not have to wake this thread when done */
+    return 0;
+  }
   unused = lead->turns == lead->seen;
   busy = lead->turns - lead->seen >= BUSY;
   takes = lead->role == NOBODY && unused;

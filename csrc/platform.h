@@ -14,6 +14,7 @@
 typedef SRWLOCK lwipy_mutex;
 #define lwipy_mutex_init(m)    InitializeSRWLock(m)
 #define lwipy_mutex_lock(m)    AcquireSRWLockExclusive(m)
+#define lwipy_mutex_try(m)     TryAcquireSRWLockExclusive(m)
 #define lwipy_mutex_unlock(m)  ReleaseSRWLockExclusive(m)
 #define lwipy_mutex_destroy(m) ((void)(m))
 typedef DWORD lwipy_thread;
@@ -24,6 +25,7 @@ typedef DWORD lwipy_thread;
 typedef pthread_mutex_t lwipy_mutex;
 #define lwipy_mutex_init(m)    pthread_mutex_init((m), NULL)
 #define lwipy_mutex_lock(m)    pthread_mutex_lock(m)
+#define lwipy_mutex_try(m)     (pthread_mutex_trylock(m) == 0)
 #define lwipy_mutex_unlock(m)  pthread_mutex_unlock(m)
 #define lwipy_mutex_destroy(m) pthread_mutex_destroy(m)
 typedef pthread_t lwipy_thread;
