@@ -12,7 +12,8 @@
  * The driver's thread does what only Python can, and drives while no thread waits. It does not fight for the role: it
  * looks every PAUSE whether the role has lain unused since its last look, and takes it only then; so what comes between
  * two waits of a program is served by the next wait, or PAUSE to two of it later (LONG_PAUSE, where the program waits
- * so often that the look itself would be felt). While one leader stays in its sleep, the driver's thread sleeps without an end, and the leader wakes it when it leaves.
+ * so often that the look itself would be felt). While one leader stays in its sleep, the driver's thread sleeps without
+ * an end, and the leader wakes it when it leaves.
  *
  * Invariants:
  * 1. `role`, `waiters`, a waiter's `leads` are written under the core's lock, which is never held in a sleep.
@@ -31,7 +32,7 @@
 #include <string.h>
 
 #define PAUSE 1000                 /* microseconds */
-#define BUSY  8                    /* so often in a pause it is taken, and what comes is served without the driver; then: */
+#define BUSY  8                    /* takings and givings in a PAUSE from which on the next one is: */
 #define LONG_PAUSE 4000
 #define OVER  0x80000000u          /* news of a waiter: nothing will be told here any more */
 
