@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import signal
 import sys
 from pathlib import Path
 from typing import Final
@@ -120,6 +121,7 @@ def main() -> None:
         chosen = cases(options.names)
     except ValueError as error:
         parser.error(str(error))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was made is ended all the same
     results = run(chosen, options.rounds)
     print(report.markdown(results))
     if options.json is not None:

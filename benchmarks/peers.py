@@ -207,7 +207,7 @@ class Run:
 CASES = [
     Case(
         "peers",
-        "one TCP stream, MTU 1500, Python at both ends",
+        "one TCP stream, MTU 1500",
         "Gbit/s",
         Run(),
         reference="kernel, veth with offload",

@@ -244,7 +244,7 @@ def _ne2k(lines: Lines) -> None:
 
 PEERS: Final = ("libslirp", "passt")
 CASES = [
-    Case("qemu", "QEMU guest without KVM, virtio-net, one stream", "Gbit/s",
+    Case("qemu", "QEMU guest without KVM, virtio-net", "Gbit/s",
          Runs("virtio-net-pci", _virtio, {"up": 48, "down": 48}, seconds=False), reference=PEERS, drawn=True),
     Case("ne2k", "QEMU guest without KVM, ne2k_pci, 1 MiB to the guest", "s",
          Runs("ne2k_pci", _ne2k, {"down": 1}, seconds=True), higher_is_better=False, reference=PEERS),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -73,7 +74,7 @@ class Panel:
     def title(self) -> str:
         case = self.result.case
         kind = f", {self.kind}" if self.kind else ""
-        return f"{case.title}{kind} ({case.unit}, {'more' if case.higher_is_better else 'less'} is better)"
+        return f"{case.title}{kind} ({case.unit}{'' if case.higher_is_better else ', less is better'})"
 
     def label(self, figure: Figure) -> str:
         return figure.name.removesuffix(f", {self.kind}") if self.kind else figure.name
@@ -122,6 +123,8 @@ def plot(results: Sequence[Result], path: Path) -> None:
     )
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
+    if path.suffix == ".svg":
+        path.write_text(re.sub(r"<!--.*?-->|\n\s*", lambda found: found[0][:1].strip("<"), path.read_text()))
 
 
 def _draw(panel: Panel, place: Any) -> None:
@@ -129,14 +132,14 @@ def _draw(panel: Panel, place: Any) -> None:
     medians = [one.median for one in bars]
     spread = [[one.median - one.lowest for one in bars], [one.highest - one.median for one in bars]]
     colours = ["#2a6f97" if one.name.startswith(panel.result.case.ours) else "#adb5bd" for one in bars]
-    drawn = place.barh(
-        [panel.label(one) for one in bars], medians, xerr=spread, color=colours, ecolor="#495057", capsize=2
-    )
+    drawn = place.barh([panel.label(one) for one in bars], medians, xerr=spread, color=colours, ecolor="#495057")
     place.bar_label(drawn, [_number(median) for median in medians], fontsize=7, padding=3)
     if max(medians) > 50 * min(medians) > 0:
         place.set_xscale("log")
         place.set_xlim(min(medians) / 3, max(one.highest for one in bars) * 4)
+        place.xaxis.set_major_formatter("{x:g}")
     else:
         place.set_xlim(0, max(one.highest for one in bars) * 1.15)
     place.set_title(panel.title, fontsize=8, loc="left")
-    place.tick_params(labelsize=7)
+    place.minorticks_off()
+    place.tick_params(labelsize=7, length=0)
