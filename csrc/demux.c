@@ -12,7 +12,7 @@
  * place; so packets of links, loopback, fragments put together are all the same); and before each call that the
  * port makes for a pcb (lwipy_tcp_use_window). What looks through all connections must not see one bucket only:
  * - tcp_bind() and tcp_new_port() look for a port: ports.c does that for them;
- * - tcp_netif_ip_addr_changed() aborts connections: it is called again for every bucket, below;
+ * - tcp_netif_ip_addr_changed() aborts connections: it is called again for every bucket: demux_addresses.c;
  * - tcp_slowtmr() and tcp_fasttmr() are called for each bucket that is due: tcp_timers.c;
  * - tcp_listen_closed() forgets the listener in its half-open connections: half_open.c ends those before;
  * - tcp_alloc() without memory ends others, the oldest in TIME_WAIT first: half_open.c and tcp.c make room before.
@@ -172,7 +172,6 @@ resize(u32_t count)
   return 0;
 }
 
-
 void
 lwipy_demux_born(void)
 {
@@ -187,21 +186,6 @@ lwipy_demux_died(void)
 
 /* ---- Selecting ---------------------------------------------------------------------------------------------------- */
 
-u32_t
-lwipy_demux_hash(const ip_addr_t *local, u16_t local_port, const ip_addr_t *remote, u16_t remote_port)
-{
-  u64_t words[5], ports = (u64_t)local_port << 16 | remote_port;
-  if (IP_IS_V6(remote)) {
-    memcpy(&words[0], ip_2_ip6(local)->addr, 16);
-    memcpy(&words[2], ip_2_ip6(remote)->addr, 16);
-    words[4] = ports | (u64_t)1 << 32;      /* not what makes initial sequence numbers */
-    return (u32_t)lwipy_keyed_hash(words, 5);
-  }
-  words[0] = (u64_t)ip4_addr_get_u32(ip_2_ip4(local)) << 32 | ip4_addr_get_u32(ip_2_ip4(remote));
-  words[1] = ports;
-  return (u32_t)lwipy_keyed_hash(words, 2);
-}
-
 void
 lwipy_demux_select(u32_t hash)
 {
@@ -210,12 +194,6 @@ lwipy_demux_select(u32_t hash)
   }
   point(&buckets[hash & mask]);
   unsettled = 1;
-}
-
-void
-lwipy_demux_select_pcb(const struct tcp_pcb *pcb)
-{
-  lwipy_demux_select(lwipy_demux_hash(&pcb->local_ip, pcb->local_port, &pcb->remote_ip, pcb->remote_port));
 }
 
 void
@@ -236,15 +214,13 @@ struct tcp_pcb *
 lwipy_demux_find(const ip_addr_t *local, u16_t local_port, const ip_addr_t *remote, u16_t remote_port)
 {
   struct tcp_pcb *pcb;
+  int time_wait;
   lwipy_demux_select(lwipy_demux_hash(local, local_port, remote, remote_port));
-  for (pcb = tcp_active_pcbs; pcb != NULL; pcb = pcb->next) {
-    if (is_between(pcb, local, local_port, remote, remote_port)) {
-      return pcb;
-    }
-  }
-  for (pcb = tcp_tw_pcbs; pcb != NULL; pcb = pcb->next) {
-    if (is_between(pcb, local, local_port, remote, remote_port)) {
-      return pcb;
+  for (time_wait = 0; time_wait < 2; time_wait++) {
+    for (pcb = time_wait ? tcp_tw_pcbs : tcp_active_pcbs; pcb != NULL; pcb = pcb->next) {
+      if (is_between(pcb, local, local_port, remote, remote_port)) {
+        return pcb;
+      }
     }
   }
   return NULL;
@@ -296,46 +272,10 @@ lwipy_segment_end(void)
   }
 }
 
-static void
-address_changed(void *old)
-{
-  tcp_netif_ip_addr_changed(old, NULL);
-}
-
-static void
-end_connections_of(const ip_addr_t *old)
-{
-  if (!ip_addr_isany(old)) {
-    lwipy_demux_each(address_changed, (void *)(uintptr_t)old);
-  }
-}
-
-/* lwIP has called tcp_netif_ip_addr_changed() for the bucket at hand, or is about to. */
-static void
-on_netif(struct netif *netif, netif_nsc_reason_t reason, const netif_ext_callback_args_t *args)
-{
-  int i;
-  if (reason & LWIP_NSC_NETIF_REMOVED) {
-    end_connections_of(netif_ip_addr4(netif));
-    for (i = 0; i < LWIP_IPV6_NUM_ADDRESSES; i++) {
-      end_connections_of(netif_ip_addr6(netif, i));
-    }
-  } else if (reason & LWIP_NSC_IPV4_ADDRESS_CHANGED) {
-    end_connections_of(args->ipv4_changed.old_address);
-  } else if (reason & LWIP_NSC_IPV6_SET) {
-    end_connections_of(args->ipv6_set.old_address);
-  } else if ((reason & LWIP_NSC_IPV6_ADDR_STATE_CHANGED) &&
-             (args->ipv6_addr_state_changed.old_state & IP6_ADDR_VALID) &&
-             !ip6_addr_isvalid(netif_ip6_addr_state(netif, args->ipv6_addr_state_changed.addr_index))) {
-    end_connections_of(args->ipv6_addr_state_changed.address);
-  }
-}
-
 int
 lwipy_demux_open(int on)
 {
-  static netif_ext_callback_t entry;
-  netif_add_ext_callback(&entry, on_netif);
+  lwipy_demux_watch_addresses();
   fixed = !on;
   return resize(on ? FEWEST : 1);
 }

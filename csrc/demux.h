@@ -10,6 +10,8 @@ struct tcp_pcb;
 
 int lwipy_demux_open(int on);      /* off: one bucket, and lwIP works as it came; -1: no memory */
 
+void lwipy_demux_watch_addresses(void);   /* connections end with their local address */
+
 /* Every pcb that is allocated is born once, and dies once. */
 void lwipy_demux_born(void);
 void lwipy_demux_died(void);
