@@ -3,14 +3,14 @@
 Theory of operation. The endpoint says once that it is readable or writable, and again only after an operation had to
 wait. So a readable transport reads until the endpoint has nothing more, in large chunks, and `_readable` remembers
 that it stopped early (paused, or took its share of the turn). Writes go to the endpoint at once; what does not fit
-waits in `_buffer` until the endpoint is writable.
+waits in `_unsent` until the endpoint is writable.
 
 Invariants:
 
 1. The order is connection_made, data and eof_received, connection_lost; the last exactly once (`_conn_lost`).
 2. Protocol callbacks run in the loop's thread, in a copy of the context that the transport was made in, never inside
    write() or resume_reading() (flow control's pause_writing excepted, as in asyncio).
-3. `_buffer` holds bytes that nobody can change, `_buffered` their number; while it is not empty a writable event comes.
+3. `_unsent` is there while the endpoint has not taken all that was written; then a writable event comes.
 4. The endpoint is released when connection_lost has been called, and with it the socket that it was taken from, or the
    descriptor of the socket's stand-in.
 5. What arrived before an error or an end is delivered before it.
@@ -24,13 +24,13 @@ import logging
 import threading
 import warnings
 from asyncio import constants, protocols, transports
-from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from lwipy._native import WOULD_BLOCK, ffi, lib
 from lwipy.aio.addresses import both_to_socket
 from lwipy.aio.driver import deliver
 from lwipy.aio.standin import stand_in
+from lwipy.aio.unsent import Unsent
 from lwipy.endpoints import Event, TcpEndpoint
 from lwipy.endpoints.base import Buffer
 from lwipy.errors import StackClosedError
@@ -46,8 +46,6 @@ SHARE: Final = 8
 _READABLE: Final = int(Event.READABLE)
 _WRITABLE: Final = int(Event.WRITABLE)
 _FAILED: Final = int(Event.FAILED)
-#: The buffer of all transports that have nothing to send; a deque of their own takes 760 bytes.
-_NOTHING: Final[deque[memoryview]] = deque(maxlen=0)
 # What runs for every event is found without asking modules for it.
 _recv: Final = lib.lwipy_tcp_recv
 _send: Final = lib.lwipy_tcp_send
@@ -71,9 +69,9 @@ class StreamTransport(transports._FlowControlMixin):
     """An :class:`asyncio.Transport` over a connected endpoint, which it owns from now on."""
 
     __slots__ = (
-        "__weakref__", "_buffer", "_buffered", "_closing", "_conn_lost", "_context", "_endpoint", "_eof",
-        "_eof_received", "_names", "_owner", "_paused", "_polled", "_protocol", "_readable", "_reading_asked",
-        "_released", "_server", "_started", "_takes_buffers",
+        "__weakref__", "_closing", "_conn_lost", "_context", "_endpoint", "_eof", "_eof_received", "_names", "_owner",
+        "_paused", "_polled", "_protocol", "_readable", "_reading_asked", "_released", "_server", "_started",
+        "_takes_buffers", "_unsent",
     )  # fmt: skip
 
     _start_tls_compatible = True
@@ -99,8 +97,7 @@ class StreamTransport(transports._FlowControlMixin):
         self._loop: asyncio.AbstractEventLoop = loop
         self._protocol_paused = False
         self._set_write_buffer_limits()  # type: ignore[attr-defined]
-        self._buffer = _NOTHING
-        self._buffered = 0
+        self._unsent: Unsent | None = None
         self._conn_lost = 0
         self._closing = self._eof = self._eof_received = False
         self._paused = self._reading_asked = False
@@ -154,7 +151,8 @@ class StreamTransport(transports._FlowControlMixin):
 
     def __repr__(self) -> str:
         state = "closed" if self._released else "closing" if self._closing else "open"
-        return f"<{type(self).__name__} {state} {self.get_extra_info('peername')} write buffer {self._buffered}>"
+        peer, size = self.get_extra_info("peername"), self.get_write_buffer_size()
+        return f"<{type(self).__name__} {state} {peer} write buffer {size}>"
 
     def __del__(self) -> None:
         if not getattr(self, "_released", True):
@@ -185,7 +183,7 @@ class StreamTransport(transports._FlowControlMixin):
             self._force_close(StackClosedError())
             return
         bits = int(event)  # an IntFlag's own & costs a microsecond
-        if bits & _WRITABLE and self._buffer:
+        if bits & _WRITABLE and self._unsent is not None:
             self._flush()
         if bits & _READABLE:
             self._readable = True
@@ -297,7 +295,7 @@ class StreamTransport(transports._FlowControlMixin):
 
     def get_write_buffer_size(self) -> int:
         """Bytes that the endpoint has not taken yet."""
-        return self._buffered
+        return 0 if self._unsent is None else self._unsent.size
 
     def write(self, data: Buffer) -> None:
         """Sends what fits now, keeps the rest of a C-contiguous bytes-like object. RuntimeError after write_eof()."""
@@ -312,7 +310,7 @@ class StreamTransport(transports._FlowControlMixin):
             self._conn_lost += 1
             return
         sent = 0
-        if not self._buffer:
+        if self._unsent is None:
             try:
                 sent = self._send(view)
             except OSError as error:
@@ -320,11 +318,9 @@ class StreamTransport(transports._FlowControlMixin):
                 return
             if sent == len(view):
                 return
-        if self._buffer is _NOTHING:
-            self._buffer = deque()
+            self._unsent = Unsent()
         rest = memoryview(view)[sent:]
-        self._buffer.append(rest if isinstance(data, bytes) else memoryview(bytes(rest)))
-        self._buffered += len(rest)
+        self._unsent.append(rest if isinstance(data, bytes) else memoryview(bytes(rest)))
         self._refresh()
         self._maybe_pause_protocol()  # type: ignore[attr-defined]
 
@@ -343,37 +339,26 @@ class StreamTransport(transports._FlowControlMixin):
         return sent if sent >= 0 else 0 if sent == WOULD_BLOCK else endpoint._check(sent)
 
     def _flush(self) -> None:
-        while self._buffer:
-            block = self._next_block()
+        unsent = self._unsent
+        while unsent:
+            block = unsent.next()
             try:
                 sent = self._send(block)
             except OSError as error:
                 self._fatal_error(error, "Fatal write error on stream transport")
                 return
-            self._buffered -= sent
             if sent < len(block):
-                self._buffer.appendleft(block[sent:])
+                unsent.put_back(block[sent:])
                 break
-        if not self._buffer:
-            self._buffer = _NOTHING
+        if not unsent:
+            self._unsent = None
         self._maybe_resume_protocol()  # type: ignore[attr-defined]
-        if self._buffer or self._conn_lost:
+        if self._unsent is not None or self._conn_lost:
             return
         if self._closing:
             self._lose(None)
         elif self._eof:
             self._half_close()
-
-    def _next_block(self) -> memoryview:
-        """The first of the buffer, with the small ones behind it in one piece."""
-        block = self._buffer.popleft()
-        if not self._buffer or len(block) >= CHUNK:
-            return block
-        parts, size = [block], len(block)
-        while self._buffer and size + len(self._buffer[0]) <= CHUNK:
-            parts.append(self._buffer.popleft())
-            size += len(parts[-1])
-        return memoryview(b"".join(parts)) if len(parts) > 1 else block
 
     def can_write_eof(self) -> bool:
         return True
@@ -383,7 +368,7 @@ class StreamTransport(transports._FlowControlMixin):
         if self._closing or self._eof:
             return
         self._eof = True
-        if not self._buffer:
+        if self._unsent is None:
             self._half_close()
 
     def _half_close(self) -> None:
@@ -400,7 +385,7 @@ class StreamTransport(transports._FlowControlMixin):
         if self._closing:
             return
         self._closing = True
-        if not self._buffer:
+        if self._unsent is None:
             self._lose(None)
 
     def abort(self) -> None:
@@ -420,12 +405,11 @@ class StreamTransport(transports._FlowControlMixin):
         """Ends now: with a reset where bytes are lost by that, as what was sent must not look complete."""
         if self._released:
             return
-        if self._buffer:
+        if self._unsent is not None:
             self._endpoint.abort()
         if self._conn_lost:
             return
-        self._buffer.clear()
-        self._buffered = 0
+        self._unsent = None
         self._closing = True
         self._lose(error)
 
