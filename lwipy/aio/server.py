@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import functools
 import itertools
-import os
 import socket
 import ssl as ssl_module
 from asyncio import trsock
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from lwipy.aio.addresses import SocketAddress, from_socket
+from lwipy.aio.addresses import SocketAddress
 from lwipy.aio.driver import deliver, ensure_driven
+from lwipy.aio.listening import bind_all, naming
 from lwipy.aio.names import getaddrinfo
 from lwipy.aio.standin import stand_in
 from lwipy.aio.tls import TlsSettings
@@ -79,7 +78,8 @@ class Server(asyncio.AbstractServer):
         self._serving = True
         for listener in self._listeners:
             listener.set_option(Option.NODELAY, 1)  # its connections have what it has
-            listener.listen(self._backlog)
+            with naming(listener.address):
+                listener.listen(self._backlog)
             deliver(listener, self._loop, functools.partial(self._accept, listener))
             # Told of what came between listen() and deliver().
             self._loop.call_soon(self._accept, listener)
@@ -215,13 +215,11 @@ async def create_server(
         infos = await getaddrinfo(stack, name, port or 0, family=family, type=socket.SOCK_STREAM, flags=flags)
         addresses.update((info[4], None) for info in infos)
     with contextlib.ExitStack() as undo:
-        listeners: list[TcpEndpoint] = []
-        for address in addresses:
-            listener = _bind(stack, address, listeners, reuse_address is not False)
+        listeners = bind_all(stack, addresses, reuse=reuse_address is not False)
+        for listener in listeners:
             undo.callback(listener.close)
             if keep_alive:
                 listener.set_option(Option.KEEPALIVE, 1)
-            listeners.append(listener)
         server = Server(asyncio.get_running_loop(), listeners, protocol_factory, tls, backlog)
         if start_serving:
             server._listen()
@@ -233,17 +231,3 @@ async def create_server(
             server.close()
             raise
     return server
-
-
-def _bind(stack: Stack, address: SocketAddress, earlier: list[TcpEndpoint], reuse: bool) -> TcpEndpoint:
-    version, (host, port) = from_socket(address)
-    if port == 0 and earlier:
-        port = earlier[0].address[1]
-    listener = stack.tcp(version)
-    try:
-        listener.bind((host, port), reuse=reuse)
-    except OSError as error:
-        listener.close()
-        reason = os.strerror(error.errno or errno.EINVAL).lower()
-        raise OSError(error.errno, f"error while attempting to bind on address {address!r}: {reason}") from None
-    return listener
