@@ -10,12 +10,13 @@
  * a quarter more; then the queue that this has built is drained. Every ten seconds without a lower round trip, 200 ms
  * with four segments in flight measure it anew.
  *
- * Losses alone do not slow it down: in the first round of recovery no more is sent than was delivered, then the model
- * rules again. A timeout falls back to one segment until something is acknowledged.
+ * Losses alone do not slow it down: in one round of recovery no more is sent than was delivered, then the model rules
+ * again. That is the first round; but in the beginning, when losses by chance would keep the rate from doubling, it is
+ * the one in which a tenth of the flight is lost, because the queue overflows. A timeout falls back to one segment until something is acknowledged.
  *
  * Invariants:
  * 1. A sample taken while the application had nothing to send raises the rate, but never stands for it.
- * 2. cwnd >= 4 segments, except after a timeout and in the first round of recovery.
+ * 2. cwnd >= 4 segments, except after a timeout and in the one round of recovery.
  */
 #include "sending.h"
 
@@ -34,6 +35,7 @@
 #define MARGIN       0.99          /* of the pace: keeps queues from standing */
 #define STRETCH      5             /* rounds */
 #define LONGEST_BUNCH 100000       /* microseconds */
+#define OVERFLOWS    10            /* one in so many lost: not by chance */
 
 enum mode { STARTUP, DRAIN, PROBE_BW, PROBE_RTT_NOW };
 
@@ -45,7 +47,8 @@ struct lwipy_bbr {
   u32_t prior_cwnd;
   u32_t bunch_since, bunch;        /* bytes delivered since then, while faster than the rate */
   u32_t surplus[2], surplus_rounds;   /* the most by which they were too many, in this stretch of rounds and the last */
-  u8_t mode, cycle, full_rounds, full, new_round, conserving, was_phase, paced;
+  u32_t lost;                      /* bytes, in this recovery */
+  u8_t mode, cycle, full_rounds, full, new_round, conserving, conserved, was_phase, paced;
 };
 
 static double
@@ -241,15 +244,20 @@ set_window(struct lwipy_bbr *bbr, struct lwipy_sending *sending, const struct lw
   u32_t pipe = lwipy_sending_pipe(sending), cwnd = sending->cwnd;
   target += 3 * lwipy_sending_quantum(sending) + surplus(bbr);    /* what waits to go, on both sides, in one piece */
   if (sending->phase != bbr->was_phase) {
-    if (sending->phase == LWIPY_RECOVERING) {
-      bbr->conserving = 1;
-      bbr->round_end = sending->delivered;
-      cwnd = pipe + LWIP_MAX(ack->delivered, mss);
-    } else if (sending->phase == LWIPY_OPEN) {
+    if (sending->phase == LWIPY_OPEN) {
       cwnd = LWIP_MAX(cwnd, bbr->prior_cwnd);
       bbr->conserving = 0;
     }
     bbr->was_phase = sending->phase;
+    bbr->lost = 0;
+    bbr->conserved = 0;
+  }
+  bbr->lost += ack->lost;
+  if (sending->phase == LWIPY_RECOVERING && !bbr->conserved &&
+      (bbr->full || bbr->lost > sending->prr_start / OVERFLOWS)) {
+    bbr->conserved = bbr->conserving = 1;
+    bbr->round_end = sending->delivered;
+    cwnd = pipe + LWIP_MAX(ack->delivered, mss);
   }
   if (sending->phase == LWIPY_OPEN && bbr->mode != PROBE_RTT_NOW) {
     bbr->prior_cwnd = cwnd;

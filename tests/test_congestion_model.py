@@ -95,3 +95,9 @@ def test_losses_on_a_long_way_leave_the_line_full() -> None:
         link.set("out", loss=0.01)
         way.run(2)
         assert way.run(1) > 75
+
+
+def test_losses_by_chance_do_not_keep_the_rate_from_doubling() -> None:
+    with stream(0.2, "bbr") as (way, _, link):
+        link.set("out", loss=0.03)
+        assert way.run(4.0) > 20
