@@ -7,8 +7,11 @@ measured with it lasts a good part of a second.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 _COARSE: Final = 6  # CLOCK_MONOTONIC_COARSE, which the time module has no name for
@@ -17,3 +20,17 @@ _COARSE: Final = 6  # CLOCK_MONOTONIC_COARSE, which the time module has no name 
 def now() -> float:
     """Seconds, the same on every processor."""
     return time.clock_gettime(_COARSE) if sys.platform == "linux" else time.monotonic()
+
+
+@contextmanager
+def on_one_processor() -> Iterator[None]:
+    """Keeps this thread where it is, for clocks of different processors may differ. The other threads run anywhere."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)

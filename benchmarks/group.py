@@ -13,17 +13,17 @@ the busiest of them used, which is the rate where every thread has one to itself
 
 from __future__ import annotations
 
-import os
 import socket
 import struct
 import time
 from array import array
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, Final
 
 import lwipy
+from benchmarks.clock import on_one_processor
 from benchmarks.figures import Case, Sample
 from lwipy._native import ffi, lib
 
@@ -82,20 +82,6 @@ def _batches(flows: list[Flow], size: int) -> list[tuple[bytes, array[int]]]:
         length = len(frames[0])
         batches.append((b"".join(frames), array("I", range(0, (len(frames) + 1) * length, length))))
     return batches
-
-
-@contextmanager
-def on_one_processor() -> Iterator[None]:
-    """Keeps this thread where it is, for clocks of different processors may differ. The other threads run anywhere."""
-    if not hasattr(os, "sched_setaffinity"):
-        yield
-        return
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(before)})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 class Meter:
