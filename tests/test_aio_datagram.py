@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import time
 from contextlib import closing
 from typing import Any
 
@@ -325,3 +326,29 @@ def test_the_protocol_can_be_changed() -> None:
             server.close()
 
     run(main)
+
+
+def test_what_comes_while_the_loop_stands_waits_for_what_the_loop_is_given_next() -> None:
+    """A protocol may be asked to listen in the very call that sets the loop going again, as with a selector."""
+    loop = asyncio.new_event_loop()
+    received = loop.create_future()
+    listening = False
+
+    class Listener(asyncio.DatagramProtocol):
+        def datagram_received(self, data: bytes, addr: object) -> None:
+            received.set_result((data, listening))
+
+    async def listen() -> tuple[bytes, bool]:
+        nonlocal listening
+        listening = True
+        answer: tuple[bytes, bool] = await asyncio.wait_for(received, 20)
+        return answer
+
+    with closing(loop), lwipy.Stack() as stack, closing(stack.udp()) as sender:
+        stack.add_interface(ipv4="10.0.0.2/24")
+        transport, _ = loop.run_until_complete(create_datagram_endpoint(stack, Listener, local_addr=("10.0.0.2", 9)))
+        sender.send(b"early", ("10.0.0.2", 9))
+        time.sleep(0.1)
+        assert loop.run_until_complete(listen()) == (b"early", True)
+        transport.close()
+        loop.run_until_complete(asyncio.sleep(0))

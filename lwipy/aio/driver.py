@@ -306,8 +306,12 @@ def _on_event(
     if driver.loop is loop and driver.serving:
         context.run(handler, event)
         return
+    handle: Callable[[], object] = functools.partial(handler, event)
+    if not loop.is_running():
+        # As with a selector, what the loop is given before it runs again goes first.
+        handle = functools.partial(loop.call_soon, handle, context=context)
     try:
-        loop.call_soon_threadsafe(handler, event, context=context)
+        loop.call_soon_threadsafe(handle, context=context)
     except RuntimeError:
         if not loop.is_closed():
             raise
