@@ -5,16 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
 import lwipy
+from lwipy.links import WebSocketRelay
 from lwipy.testing import VirtualTime
 
 if TYPE_CHECKING:
     from attacker import Target
+    from websockets.sync.client import ClientConnection
 
 T = TypeVar("T")
 
@@ -78,10 +82,62 @@ def router(target: Target) -> Target:
 
 
 @pytest.fixture
+def pair() -> Iterator[Pair]:
+    """Two wired hosts in real time that nothing drives yet."""
+    with closing(lwipy.Stack()) as a, closing(lwipy.Stack()) as b:
+        yield Pair.of(a, b)
+
+
+@pytest.fixture
 def threads() -> Iterator[Pair]:
     """Two wired hosts, each driven by a thread."""
     with lwipy.Stack() as a, lwipy.Stack() as b:
         yield Pair.of(a, b)
+
+
+@pytest.fixture
+def stack() -> Iterator[lwipy.Stack]:
+    """A stack without interfaces, driven by a thread."""
+    with lwipy.Stack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def host(stack: lwipy.Stack) -> lwipy.Stack:
+    """The same, where there is a guest, too."""
+    return stack
+
+
+@pytest.fixture
+def guest() -> Iterator[lwipy.Stack]:
+    """Another one."""
+    with lwipy.Stack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    """Where a guest's unix socket may be."""
+    return str(tmp_path / "guest.sock")
+
+
+@pytest.fixture
+def relay(stack: lwipy.Stack) -> WebSocketRelay:
+    """A relay for guests in browsers, with the stack at 10.0.0.1 behind it."""
+    relay = WebSocketRelay()
+    stack.add_interface(relay, ipv4="10.0.0.1/24", mac="02:00:00:00:00:01")
+    return relay
+
+
+@pytest.fixture
+def client(relay: WebSocketRelay) -> Iterator[ClientConnection]:
+    """A bare client of the relay, that has been let in."""
+    from links import eventually
+    from websockets.sync.client import connect
+
+    with connect(relay.url, max_size=None) as client:
+        eventually(lambda: relay.guests)
+        yield client
 
 
 @pytest.fixture

@@ -13,6 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
+#: lwIP counts the bytes of a frame in 16 bits, with its header.
+LONGEST = 65535 - 14
+
+
 MEGABYTE = 1 << 20
 BROADCAST = b"\xff" * 6
 GUEST = bytes.fromhex("020000000063")

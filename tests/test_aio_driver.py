@@ -9,7 +9,6 @@ import gc
 import socket
 import threading
 import warnings
-from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
@@ -28,13 +27,6 @@ from lwipy.aio import (
     start_server,
 )
 from lwipy.aio.driver import LoopDriver
-
-
-@pytest.fixture
-def pair() -> Iterator[Pair]:
-    """Two hosts that nothing drives yet."""
-    with closing(lwipy.Stack()) as a, closing(lwipy.Stack()) as b:
-        yield Pair.of(a, b)
 
 
 def is_by_hand(stack: lwipy.Stack) -> bool:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
-import pytest
 from aio_world import VirtualLoop, ask, echo, run, soon, two_hosts
 from conftest import Pair
 
@@ -19,13 +17,6 @@ from lwipy.aio import (
     start_server,
 )
 from lwipy.aio.driver import LoopDriver
-
-
-@pytest.fixture
-def pair() -> Iterator[Pair]:
-    """Two hosts that nothing drives yet."""
-    with closing(lwipy.Stack()) as a, closing(lwipy.Stack()) as b:
-        yield Pair.of(a, b)
 
 
 def test_an_idle_stack_takes_no_turns_and_has_no_timer() -> None:

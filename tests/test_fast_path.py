@@ -279,8 +279,9 @@ def test_a_connection_that_is_closed_between_batches_is_not_missed(by_hand: ByHa
 @pytest.mark.parametrize("mechanism", [mechanism.name for mechanism in FastPath])
 def test_all_tests_of_tcp_pass_without(mechanism: str) -> None:
     here = Path(__file__).parent
+    files = [here / "test_tcp.py", here / "test_tcp_listening.py"]
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", here / "test_tcp.py"],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files],
         env={**os.environ, "LWIPY_WITHOUT": mechanism.lower()}, capture_output=True, text=True, cwd=here.parent,
     )  # fmt: skip
     assert result.returncode == 0, result.stdout

@@ -9,34 +9,13 @@ import shlex
 import socket
 import struct
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from links import Peer, arp_request, eventually, exchange, free_udp_port, is_arp_reply, is_udp
+from links import LONGEST, Peer, arp_request, eventually, exchange, free_udp_port, is_arp_reply, is_udp
 
 import lwipy
 from lwipy.links import Link, QemuDgram, QemuStream
-
-#: lwIP counts the bytes of a frame in 16 bits, with its header.
-LONGEST = 65535 - 14
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> str:
-    return str(tmp_path / "guest.sock")
-
-
-@pytest.fixture
-def host() -> Iterator[lwipy.Stack]:
-    with lwipy.Stack() as stack:
-        yield stack
-
-
-@pytest.fixture
-def guest() -> Iterator[lwipy.Stack]:
-    with lwipy.Stack() as stack:
-        yield stack
 
 
 def pair_of_links(kind: str, path: str) -> tuple[Link, Link]:

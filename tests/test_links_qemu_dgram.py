@@ -5,28 +5,11 @@ from __future__ import annotations
 import socket
 import struct
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
 from links import arp_request, eventually, free_udp_port, is_arp_reply, is_udp, wakeups
 
 import lwipy
 from lwipy.links import QemuDgram
-
-#: lwIP counts the bytes of a frame in 16 bits, with its header.
-LONGEST = 65535 - 14
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> str:
-    return str(tmp_path / "guest.sock")
-
-
-@pytest.fixture
-def host() -> Iterator[lwipy.Stack]:
-    with lwipy.Stack() as stack:
-        yield stack
 
 
 def test_a_datagram_is_a_frame_and_its_sender_is_who_came(host: lwipy.Stack, path: str) -> None:

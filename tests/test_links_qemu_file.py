@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import socket
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,17 +12,6 @@ from links import Peer
 
 import lwipy
 from lwipy.links import QemuDgram, QemuStream
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> str:
-    return str(tmp_path / "guest.sock")
-
-
-@pytest.fixture
-def host() -> Iterator[lwipy.Stack]:
-    with lwipy.Stack() as stack:
-        yield stack
 
 
 def test_the_socket_is_its_owners_alone_and_goes_with_the_interface(host: lwipy.Stack, path: str) -> None:

@@ -8,79 +8,10 @@ import random
 
 import pytest
 from conftest import Pair
+from tcp_world import ADDRESSES, connected, listening, read_all, transfer
 
-from lwipy import Event, Option, TcpEndpoint, TcpState
+from lwipy import Event, Option, TcpState
 from lwipy.testing import VirtualTime
-
-ADDRESSES = pytest.mark.parametrize(("family", "host"), [(4, "10.0.0.1"), (6, "fd00::1")])
-
-
-def listening(hosts: Pair, port: int = 80, family: int = 4, backlog: int = 8) -> TcpEndpoint:
-    listener = hosts.a.tcp(family)
-    listener.bind(("", port))
-    listener.listen(backlog)
-    return listener
-
-
-def connected(hosts: Pair, family: int = 4, host: str = "10.0.0.1") -> tuple[TcpEndpoint, TcpEndpoint]:
-    """(server's end, client's end) of a new connection."""
-    assert hosts.time is not None
-    listener = listening(hosts, family=family)
-    client = hosts.b.tcp(family)
-    client.connect((host, 80))
-    hosts.time.run(lambda: client.info.state is TcpState.ESTABLISHED and Event.READABLE in listener.ready())
-    server = listener.accept()
-    listener.close()
-    return server, client
-
-
-def read_all(hosts: Pair, end: TcpEndpoint, limit: float = 60.0) -> bytes:
-    """Everything up to the end of the stream."""
-    assert hosts.time is not None
-    data = bytearray()
-    over = False
-
-    def read() -> bool:
-        nonlocal over
-        try:
-            while part := end.recv(65536):
-                data.extend(part)
-            over = True
-        except BlockingIOError:
-            pass
-        return over
-
-    hosts.time.run(read, limit)
-    return bytes(data)
-
-
-def transfer(hosts: Pair, source: TcpEndpoint, target: TcpEndpoint, content: bytes, limit: float = 60.0) -> bytes:
-    """Sends `content` and FIN while the other side reads; what arrived."""
-    assert hosts.time is not None
-    arrived = bytearray()
-    sent = 0
-    over = False
-
-    def step() -> bool:
-        nonlocal sent, over
-        try:
-            while sent < len(content):
-                sent += source.send(content[sent : sent + 65536])
-            if sent == len(content):
-                sent += 1
-                source.shutdown(write=True)
-        except BlockingIOError:
-            pass
-        try:
-            while part := target.recv(65536):
-                arrived.extend(part)
-            over = True
-        except BlockingIOError:
-            pass
-        return over
-
-    hosts.time.run(step, limit)
-    return bytes(arrived)
 
 
 @ADDRESSES
@@ -98,16 +29,6 @@ def test_bytes_arrive_in_order_both_ways(hosts: Pair, family: int, host: str) ->
     assert hashlib.sha256(transfer(hosts, client, server, content)).digest() == hashlib.sha256(content).digest()
     # The other direction is still open: a half-close.
     assert transfer(hosts, server, client, content[::-1]) == content[::-1]
-
-
-def test_a_listener_takes_both_families_at_once(hosts: Pair) -> None:
-    assert hosts.time is not None
-    listener = listening(hosts, family=0)
-    clients = [hosts.b.tcp(4), hosts.b.tcp(6)]
-    clients[0].connect(("10.0.0.1", 80))
-    clients[1].connect(("fd00::1", 80))
-    hosts.time.run(lambda: listener.info.queued == 2)
-    assert {listener.accept().peer, listener.accept().peer} == {c.address for c in clients}
 
 
 def test_send_takes_what_fits_and_says_when_there_is_room_again(hosts: Pair) -> None:
@@ -270,89 +191,6 @@ def test_an_idle_connection_has_no_deadline(hosts: Pair) -> None:
     hosts.time.run(limit=120)
     assert hosts.a.poll() is None
     assert hosts.b.poll() is None
-
-
-def test_a_full_accept_queue_drops_syns_and_the_peer_tries_again(hosts: Pair) -> None:
-    assert hosts.time is not None
-    listener = listening(hosts, backlog=2)
-    clients = [hosts.b.tcp() for _ in range(4)]
-    for client in clients:
-        client.connect(("10.0.0.1", 80))
-    hosts.time.run(limit=5)
-    early = [client for client in clients if client.info.state is TcpState.ESTABLISHED]
-    assert len(early) >= 2
-    accepted = 0
-
-    def accept() -> bool:
-        nonlocal accepted
-        try:
-            listener.accept()
-            accepted += 1
-        except BlockingIOError:
-            pass
-        return accepted == 4
-
-    hosts.time.run(accept, limit=120)
-    assert all(client.info.state is TcpState.ESTABLISHED for client in clients)
-
-
-def test_backlog_overflow_is_counted(hosts: Pair) -> None:
-    assert hosts.time is not None
-    listening(hosts, backlog=1)
-    for _ in range(3):
-        hosts.b.tcp().connect(("10.0.0.1", 80))
-        hosts.time.run(limit=0.2)
-    assert hosts.a.statistics.syn_backlog >= 1
-
-
-def test_two_hundred_connections_at_once(hosts: Pair) -> None:
-    assert hosts.time is not None
-    listener = listening(hosts, backlog=256)
-    clients = [hosts.b.tcp() for _ in range(200)]
-    for client in clients:
-        client.connect(("10.0.0.1", 80))
-    hosts.time.run(lambda: listener.info.queued == 200)
-    for number, client in enumerate(clients):
-        client.send(b"%d from %d" % (number, client.address[1]))
-    hosts.time.run(limit=1)
-    for _ in clients:
-        server = listener.accept()
-        assert server.peer is not None
-        assert server.recv(100).endswith(b" from %d" % server.peer[1])
-
-
-def test_a_port_in_use_is_refused_and_reuse_after_close_works(hosts: Pair) -> None:
-    listener = listening(hosts)
-    with pytest.raises(OSError, match=":80") as info:
-        hosts.a.tcp().bind(("", 80))
-    assert info.value.errno == errno.EADDRINUSE
-    listener.close()
-    listening(hosts)
-
-
-def test_port_zero_gives_a_free_port(hosts: Pair) -> None:
-    ports = set()
-    for _ in range(20):
-        end = hosts.a.tcp()
-        end.bind(("", 0))
-        ports.add(end.address[1])
-    assert len(ports) == 20
-    assert all(port >= 49152 for port in ports)
-
-
-def test_an_address_that_is_not_ours_cannot_be_bound(hosts: Pair) -> None:
-    with pytest.raises(OSError, match=r"10\.0\.0\.99") as info:
-        hosts.a.tcp().bind(("10.0.0.99", 0))
-    assert info.value.errno == errno.EADDRNOTAVAIL
-
-
-def test_listening_with_a_closed_endpoint_is_ebadf(hosts: Pair) -> None:
-    end = hosts.a.tcp()
-    end.close()
-    end.close()
-    with pytest.raises(OSError, match="Bad file descriptor") as info:
-        end.listen()
-    assert info.value.errno == errno.EBADF
 
 
 def test_options_are_kept_and_inherited_by_accepted_connections(hosts: Pair) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Iterator
 
 import pytest
-from links import eventually
+from links import BROADCAST, eventually
 from relays import UPGRADE, frame, guest, send_and_check, serve_sums
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
@@ -16,30 +15,6 @@ from websockets.sync.client import ClientConnection, connect
 import lwipy
 from lwipy.links import WebSocketRelay
 from lwipy.links.websocket import RelayCounters
-
-BROADCAST = b"\xff" * 6
-
-
-@pytest.fixture
-def stack() -> Iterator[lwipy.Stack]:
-    with lwipy.Stack() as stack:
-        yield stack
-
-
-@pytest.fixture
-def relay(stack: lwipy.Stack) -> WebSocketRelay:
-    relay = WebSocketRelay()
-    stack.add_interface(relay, ipv4="10.0.0.1/24", mac="02:00:00:00:00:01")
-    return relay
-
-
-@pytest.fixture
-def client(relay: WebSocketRelay) -> Iterator[ClientConnection]:
-    """A bare client, that has been let in."""
-    with connect(relay.url, max_size=None) as client:
-        eventually(lambda: relay.guests)
-        yield client
-
 
 # -- Who may come ------------------------------------------------------------------------------------------------
 

@@ -11,11 +11,10 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from links import eventually
+from links import BROADCAST, eventually
 from relays import frame, guest, send_and_check, serve_sums
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
@@ -25,33 +24,10 @@ from lwipy import aio
 from lwipy.links import Impair, Pcap, Switch, WebSocketRelay
 from lwipy.links.websocket import GuestCounters, RelayCounters, WebSocketGuest
 
-BROADCAST = b"\xff" * 6
-
 
 def relays_since(before: list[threading.Thread]) -> int:
     """How many threads of relays run that were not there before."""
     return sum(thread.name == "lwipy-websocket" and thread not in before for thread in threading.enumerate())
-
-
-@pytest.fixture
-def stack() -> Iterator[lwipy.Stack]:
-    with lwipy.Stack() as stack:
-        yield stack
-
-
-@pytest.fixture
-def relay(stack: lwipy.Stack) -> WebSocketRelay:
-    relay = WebSocketRelay()
-    stack.add_interface(relay, ipv4="10.0.0.1/24", mac="02:00:00:00:00:01")
-    return relay
-
-
-@pytest.fixture
-def client(relay: WebSocketRelay) -> Iterator[ClientConnection]:
-    """A bare client, that has been let in."""
-    with connect(relay.url, max_size=None) as client:
-        eventually(lambda: relay.guests)
-        yield client
 
 
 # -- Frames ------------------------------------------------------------------------------------------------------
