@@ -102,9 +102,8 @@ class StackEventLoop(asyncio.SelectorEventLoop):
             raise ValueError("host and port was not specified and no sock specified")
         options.pop("proto", None)
         if options.get("ssl") and not host and options.get("server_hostname") is None:
-            raise ValueError(
-                "You must set server_hostname when using ssl without a host"
-            )  # localhost is no name to trust
+            # The address will be localhost, which is no name to trust.
+            raise ValueError("You must set server_hostname when using ssl without a host")
         return await connection.create_connection(self.stack, protocol_factory, host or "localhost", port, **options)
 
     async def connect_accepted_socket(self, protocol_factory: Callable[[], Any], sock: Any, **options: Any) -> Any:
