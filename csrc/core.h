@@ -41,7 +41,7 @@ struct lwipy_core {
   uint32_t heeds;                  /* the bits of `attention` that end the sleep; atomic */
   struct lwipy_leadership lead;    /* leader.c */
 #ifdef _WIN32
-  HANDLE wake_event;
+  lwipy_bell wake;
 #else
   int wake_fd[2];
   int poller;                      /* see poller_epoll.c and poller_kqueue.c */

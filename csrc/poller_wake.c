@@ -1,5 +1,5 @@
 /*
- * The poller where there is neither epoll nor kqueue: wake-ups only, by an event (Windows) or a pipe.
+ * The poller where there is neither epoll nor kqueue: wake-ups only, by a bell (Windows) or a pipe.
  */
 #if !defined(__linux__) && !defined(__APPLE__) && !defined(__FreeBSD__) && !defined(__NetBSD__) && \
     !defined(__OpenBSD__) && !defined(__DragonFly__)
@@ -28,20 +28,20 @@ lwipy_poller_unset(lwipy_core *core, int fd)
 int
 lwipy_poller_open(lwipy_core *core)
 {
-  core->wake_event = CreateEventW(NULL, FALSE, FALSE, NULL);
-  return core->wake_event != NULL ? 0 : -1;
+  lwipy_bell_open(&core->wake);
+  return core->wake.event != NULL ? 0 : -1;
 }
 
 void
 lwipy_poller_close(lwipy_core *core)
 {
-  CloseHandle(core->wake_event);
+  lwipy_bell_close(&core->wake);
 }
 
 void
 lwipy_poller_kick(lwipy_core *core)
 {
-  SetEvent(core->wake_event);
+  lwipy_bell_ring(&core->wake);
 }
 
 int
@@ -55,7 +55,7 @@ int
 lwipy_poller_wait(lwipy_core *core, lwipy_readiness *out, int64_t microseconds)
 {
   (void)out;
-  WaitForSingleObject(core->wake_event, microseconds < 0 ? INFINITE : (DWORD)((microseconds + 999) / 1000));
+  lwipy_bell_wait(&core->wake, microseconds);
   return 0;
 }
 
