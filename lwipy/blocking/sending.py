@@ -88,7 +88,7 @@ class Sending(SocketBase):
             turn.release()
 
     def _send_at_once(self, description: Description, data: bytes | memoryview, timeout: float | None) -> int:
-        """Sends in the core, as far as that can be done; bytes."""
+        """Sends in the core, as far as that can be done; bytes. It copies them: nobody would keep them alive."""
         source = data if type(data) is bytes else ffi.from_buffer(data)
         sent = description.at_once(_send, timeout, source, len(source))
         del source  # or an exception's frame would keep it exported
