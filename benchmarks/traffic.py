@@ -23,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import lwipy
+from benchmarks.clock import on_one_processor
 from lwipy import aio
 from lwipy.links import Tap
 
@@ -154,7 +155,7 @@ def echo(net: Any, address: str, streams: int, seconds: float) -> Any:
 
 def ask(net: Any, address: str, streams: int, seconds: float) -> Any:
     times = []
-    with net.create_connection((address, PORT), 20) as connection:
+    with net.create_connection((address, PORT), 20) as connection, on_one_processor():
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for _ in range(ROUNDS):
             started = time.perf_counter()

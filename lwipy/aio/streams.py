@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from lwipy.aio.connection import create_connection
+from lwipy.aio.reader import StreamReader
 from lwipy.aio.server import Server, create_server
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ async def open_connection(
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """As asyncio.open_connection, on a stack; `arguments` are :func:`create_connection`'s."""
     loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader(limit, loop)
+    reader = StreamReader(limit, loop)
     transport, protocol = await create_connection(
         stack, lambda: asyncio.StreamReaderProtocol(reader, loop=loop), host, port, **arguments
     )
@@ -41,6 +42,6 @@ async def start_server(
     loop = asyncio.get_running_loop()
 
     def factory() -> asyncio.StreamReaderProtocol:
-        return asyncio.StreamReaderProtocol(asyncio.StreamReader(limit, loop), client_connected_cb, loop=loop)
+        return asyncio.StreamReaderProtocol(StreamReader(limit, loop), client_connected_cb, loop=loop)
 
     return await create_server(stack, factory, host, port, **arguments)

@@ -1,0 +1,77 @@
+"""asyncio's StreamReader, without copying what is read as it came.
+
+Theory of operation. asyncio's reader appends what comes to its buffer, cuts from that what is read, and copies the cut:
+three copies of every byte. So what comes while nothing waits to be read is kept as the object that it is, and read()
+cuts from that, which is no copy where all of it is asked for. Every other method finds it in the buffer: it is moved
+there as soon as one asks for the buffer.
+
+Invariants:
+
+1. While something is kept, the buffer is empty.
+2. Reading pauses and goes on at the same fill as asyncio's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import SupportsIndex
+
+
+class StreamReader(asyncio.StreamReader):
+    """An :class:`asyncio.StreamReader` in all but its speed."""
+
+    _kept = b""
+    _taken = 0  # bytes of `_kept` that were read
+
+    if TYPE_CHECKING:  # the base's own
+        _limit: int
+        _eof: bool
+        _paused: bool
+        _transport: Any
+        _wait_for_data: Any
+        _wakeup_waiter: Any
+
+    @property
+    def _buffer(self) -> bytearray:
+        if self._kept:
+            self._rest += self._kept[self._taken :]
+            self._kept, self._taken = b"", 0
+        return self._rest
+
+    @_buffer.setter
+    def _buffer(self, buffer: bytearray) -> None:
+        self._rest = buffer
+
+    def feed_data(self, data: Iterable[SupportsIndex]) -> None:
+        if self._kept or self._rest or self._eof or not isinstance(data, bytes):
+            super().feed_data(data)
+        elif data:
+            self._kept = data
+            self._wakeup_waiter()
+            if len(data) > 2 * self._limit and self._transport is not None and not self._paused:
+                self._transport.pause_reading()
+                self._paused = True
+
+    async def read(self, n: int = -1) -> bytes:
+        if n > 0 and self.exception() is None:
+            if not self._kept and not self._rest and not self._eof:
+                await self._wait_for_data("read")
+            if self._kept:
+                return self._cut(n)
+        return await super().read(n)
+
+    def _cut(self, n: int) -> bytes:
+        kept, start = self._kept, self._taken
+        end = min(start + n, len(kept))
+        if end < len(kept):
+            self._taken = end
+        else:
+            self._kept, self._taken = b"", 0
+        if self._paused and len(kept) - end <= self._limit:
+            self._paused = False
+            self._transport.resume_reading()
+        return kept[start:end]
