@@ -38,7 +38,7 @@ bench: $(VENV)/.bench
 
 build: $(VENV)/.built
 
-SOURCES := $(wildcard csrc/*.c csrc/*.h csrc/arch/*.h) build_ffi.py pyproject.toml
+SOURCES := $(wildcard csrc/*.c csrc/*.h csrc/arch/*.h csrc/python/*) build_ffi.py pyproject.toml
 
 $(VENV)/bin/python:
 	tools/prepare.sh $(PYTHON)

@@ -147,6 +147,11 @@ def port_sources() -> list[str]:
     return sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / CSRC).glob("*.c"))
 
 
+def python_sources() -> list[str]:
+    """The part that is Python's own: no core needs it."""
+    return sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / CSRC / "python").glob("*.c"))
+
+
 def headers() -> list[str]:
     found = [*(ROOT / CSRC).rglob("*.h"), *(ROOT / LWIP / "include").rglob("*.h")]
     return [*sorted(p.relative_to(ROOT).as_posix() for p in found), INCLUDED, "lwip/src/Filelists.mk", "lwip/COPYING"]
@@ -178,7 +183,7 @@ class build_ext(_build_ext):
         super().finalize_options()
         (extension,) = self.extensions
         self.generated = Path(self.build_temp) / "generated"
-        extension.sources = [*lwip_sources(), *port_sources()]
+        extension.sources = [*lwip_sources(), *port_sources(), *python_sources()]
         extension.depends = [*headers(), "build_ffi.py"]
         extension.include_dirs = [self.generated.as_posix(), CSRC.as_posix(), f"{LWIP.as_posix()}/include"]
         extension.define_macros = [("LWIPY_LWIP_VERSION", f'"{lwip_version()}"')]

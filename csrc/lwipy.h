@@ -43,7 +43,8 @@ enum { LWIPY_HAS_EVENTS = 1, LWIPY_HAS_FRAMES = 2, LWIPY_HAS_DEADLINE = 4, LWIPY
        LWIPY_HAS_WATCHED = 32,    /* lwipy_watched() */
        LWIPY_WOKEN = 64,          /* lwipy_wake() was called */
        LWIPY_HAS_RELEASED = 256,  /* lwipy_released() */
-       LWIPY_HAS_TROUBLE = 128 }; /* a stage ended by itself */
+       LWIPY_HAS_TROUBLE = 128,   /* a stage ended by itself */
+       LWIPY_NEWS = 435 };        /* what Python has to look at: EVENTS, FRAMES, LINKS, WATCHED, TROUBLE, RELEASED */
 
 enum { LWIPY_OPT_NODELAY = 1, LWIPY_OPT_KEEPALIVE, LWIPY_OPT_KEEPIDLE, LWIPY_OPT_KEEPINTVL, LWIPY_OPT_KEEPCNT,
        LWIPY_OPT_RCVBUF, LWIPY_OPT_SNDBUF, LWIPY_OPT_REUSEADDR, LWIPY_OPT_BROADCAST, LWIPY_OPT_TTL, LWIPY_OPT_TOS,

@@ -1,8 +1,8 @@
 """News of the core, handed to whom they concern: endpoints, interfaces, links, watches.
 
 Theory of operation. The core sets bits in a word that Python reads without a call. While any is set the dispatcher asks
-the core what it is and calls those who are told. Events come in batches into one buffer, read in place: an event costs
-one lookup and one call of :attr:`Endpoint.on_event`.
+the core what it is and calls those who are told. Events come in batches, with the endpoints that they are of: an event
+costs one call of :attr:`Endpoint.on_event`.
 
 Invariants:
 
@@ -13,9 +13,9 @@ Invariants:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from lwipy._native import check, ffi, lib
+from lwipy._native import calls, check, ffi, lib
 from lwipy._watches import Watches
 from lwipy.endpoints.base import EVENTS, Event
 
@@ -30,9 +30,8 @@ _WATCHED: Final[int] = lib.LWIPY_HAS_WATCHED
 _TROUBLE: Final[int] = lib.LWIPY_HAS_TROUBLE
 _RELEASED: Final[int] = lib.LWIPY_HAS_RELEASED
 #: What Python has to look at.
-NEWS: Final[int] = _EVENTS | _FRAMES | _LINKS | _WATCHED | _TROUBLE | _RELEASED
-_BATCH: Final = 256
-_fetch: Final = lib.lwipy_events
+NEWS: Final[int] = lib.LWIPY_NEWS
+_fetch: Final = calls.events
 
 
 class Dispatcher:
@@ -42,7 +41,6 @@ class Dispatcher:
         self._stack = stack
         self._watches = watches
         self._attention = stack._attention
-        self._events = ffi.new("lwipy_event[]", _BATCH)
         self._running = False
         #: Links with a descriptor, by the number of their interface.
         self.links: dict[int, DescriptorLink] = {}
@@ -56,15 +54,16 @@ class Dispatcher:
         try:
             while not stack.closed and (pending := attention[0] & NEWS):
                 if pending & _RELEASED:
-                    stack._held.release(stack._core)
+                    calls.release(stack._way)
                 if pending & _LINKS and not stack.closed:
                     self._run_links()
                 if pending & _WATCHED and not stack.closed:
                     self._watches.dispatch()
                 if pending == _EVENTS or (pending & _EVENTS and not stack.closed):
-                    core = stack._core
-                    count = _fetch(core, self._events, _BATCH)
-                    self._tell(0, count if count >= 0 else check(core, count))
+                    events = _fetch(stack._way, stack._endpoints)
+                    if type(events) is int:
+                        check(stack._core, events)
+                    self._tell(events)
                 if pending == _EVENTS:
                     continue
                 if pending & _FRAMES and not stack.closed:
@@ -74,20 +73,18 @@ class Dispatcher:
         finally:
             self._running = False
 
-    def _tell(self, first: int, count: int) -> None:
-        """Tells the endpoints the events of the buffer from `first` on."""
-        stack, events = self._stack, self._events
-        number = first
+    def _tell(self, events: list[Any], first: int = 0) -> None:
+        """Tells the endpoints their events: they stand in turn in the list."""
+        at, count = first, len(events)
         try:
-            while number < count:
-                event = events[number]
-                number += 1
-                endpoint = stack._endpoints.get(event.handle)
-                if endpoint is not None and (callback := endpoint.on_event) is not None:
-                    callback(EVENTS[event.events])
+            while at < count:
+                callback, bits = events[at].on_event, events[at + 1]
+                at += 2
+                if callback is not None:
+                    callback(EVENTS[bits])
         finally:
-            if number < count:
-                self._tell(number, count)
+            if at < count:
+                self._tell(events, at)
 
     def _run_trouble(self) -> None:
         """Stages that ended by themselves."""

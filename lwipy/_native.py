@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import errno
 import importlib
+import importlib.machinery
+import importlib.util
 import os
 from typing import Any, Final
 
@@ -22,6 +24,19 @@ except ImportError as error:
 
 ffi: Final[Any] = _lwip.ffi
 lib: Final[Any] = _lwip.lib
+
+
+def _calls() -> Any:
+    """The second module in the extension's library (``csrc/python/calls.c``)."""
+    loader = importlib.machinery.ExtensionFileLoader("lwipy._calls", str(_lwip.__file__))
+    spec = importlib.util.spec_from_loader(loader.name, loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
+calls: Final[Any] = _calls()
 
 ERRNO: Final[dict[int, int]] = {
     lib.LWIPY_EMEM: errno.ENOBUFS,

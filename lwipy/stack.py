@@ -8,8 +8,9 @@ core asks for attention.
 Invariants:
 
 1. One driver at a time. Without one, every operation hands out events and frames before it returns.
-2. ``_core`` is the one owning reference; the core is freed when the last call that uses it has returned. After
-   :meth:`close` the attribute is gone and every use raises :class:`StackClosedError`.
+2. ``_core`` owns the core, and ``_way`` (``csrc/python/calls.c``) has a reference to it; the core is freed when the
+   last call that uses either has returned. After :meth:`close` both are gone and every use raises
+   :class:`StackClosedError`.
 3. Callbacks (events, frames, timers) run in the driver's thread, never inside a call of the core, never nested.
 4. A stack stays in the process that made it: in the child of a fork() it is closed.
 5. An exception in a callback reaches whoever drives: the caller of the operation or of poll(), the event loop's
@@ -28,17 +29,17 @@ import secrets
 import sys
 import threading
 import time
-import weakref
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from lwipy._addressed import check_mtu
-from lwipy._dispatch import NEWS, Dispatcher
+from lwipy._closed import STACKS, closed_kind
+from lwipy._dispatch import Dispatcher
 from lwipy._doors import Doors
 from lwipy._driver import Driver
 from lwipy._held import LEAST, Held
 from lwipy._hosts import Hosts
-from lwipy._native import check, ffi, lib
+from lwipy._native import calls, check, ffi, lib
 from lwipy._statistics import Statistics
 from lwipy._timers import Timer, Timers
 from lwipy._watches import Watches
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
 
     from lwipy.links.base import Link
 
-_poll: Final = lib.lwipy_poll
+_poll: Final = calls.poll
 
 #: lwIP numbers interfaces in a byte, and keeps one for the loopback.
 MOST_INTERFACES: Final = 250
@@ -102,7 +103,8 @@ class Stack(Doors):
             raise StackError(ffi.string(error).decode(errors="replace"))
         self._held = Held(LEAST if not options.without & FastPath.HOLDING else sys.maxsize)
         self._core = ffi.gc(core, self._held.end)
-        _stacks.add(self)
+        self._way = self._held.way(self._core)
+        STACKS.add(self)
         self._attention = memoryview(ffi.buffer(lib.lwipy_attention(core))).cast("I")  # read faster than by a pointer
         self._clock = clock
         self._endpoints: dict[int, Endpoint] = {}
@@ -164,15 +166,16 @@ class Stack(Doors):
         heap = self._timers.heap
         if heap:
             self._timers.run(self.time())
-        microseconds = _poll(self._core)
-        if self._attention[0] & NEWS or heap or microseconds < -1:
-            self.dispatch()
+        delay: float | None = _poll(self._way)
+        if heap or type(delay) is int:
+            self._dispatcher.run()
             return self._deadline()
-        return None if microseconds < 0 else microseconds / 1e6
+        return delay
 
     def _deadline(self) -> float | None:
-        microseconds = lib.lwipy_deadline(self._core)
-        core = None if microseconds == -1 else check(self._core, microseconds) / 1e6
+        core: float | None = calls.deadline(self._way)
+        if type(core) is int:
+            check(self._core, core)
         timer = self._until_timer() if self._timers else None
         return core if timer is None else timer if core is None else min(core, timer)
 
@@ -303,7 +306,7 @@ class Stack(Doors):
 
     @property
     def closed(self) -> bool:
-        return "_core" not in self.__dict__
+        return False  # a closed one is of another class
 
     def _drive(self, driver: Driver | None) -> None:
         """Hands the stack to a driver; None takes it back."""
@@ -329,8 +332,8 @@ class Stack(Doors):
             interface._retire_stages()
             interface.number = 0
         endpoints, self._endpoints = list(self._endpoints.values()), {}
-        self.__class__ = _closed(type(self))
-        del self._core
+        self.__class__ = closed_kind(type(self))
+        del self._core, self._way
         failure: BaseException | None = None
         for endpoint in endpoints:
             callback = endpoint.on_event
@@ -363,41 +366,6 @@ class Stack(Doors):
     def __del__(self) -> None:
         if "_core" in self.__dict__ and self.__dict__.get("_driver") is not None:
             self._driver.stop()
-
-
-class _Closed:
-    """What a closed stack is besides: the attribute that it lacks is told by name. An open one's are found faster."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "_core":
-            raise StackClosedError
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
-
-_closed_kinds: Final[dict[type[Stack], Any]] = {}
-
-
-def _closed(kind: type[Stack]) -> Any:
-    """What `kind`, a class of stacks, becomes when one of them is closed."""
-    if kind not in _closed_kinds:
-        _closed_kinds[kind] = type(kind.__name__, (_Closed, kind), {"__module__": kind.__module__})
-    return _closed_kinds[kind]
-
-
-_stacks: Final[weakref.WeakSet[Stack]] = weakref.WeakSet()
-
-
-def _leave_to_the_parent() -> None:
-    """In the child of a fork(): its copies of stacks have no driver, and their locks may be held for ever."""
-    for stack in list(_stacks):
-        core = stack.__dict__.pop("_core", None)
-        if core is not None:
-            stack.__class__ = _closed(type(stack))
-            ffi.gc(core, None)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_to_the_parent)
 
 
 def _random_mac() -> bytes:

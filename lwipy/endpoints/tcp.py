@@ -11,15 +11,13 @@ import errno
 import os
 from typing import Final, NamedTuple
 
-from lwipy._held import whole_of
-from lwipy._native import WOULD_BLOCK, ffi, lib
+from lwipy._native import WOULD_BLOCK, calls, ffi, lib
 from lwipy.endpoints._scratch import borrow, give_back
 from lwipy.endpoints.base import Address, Buffer, Endpoint, check_size
 
 # What runs for every few kilobytes is found without asking modules for it.
-_from_buffer: Final = ffi.from_buffer
-_BYTES: Final = ffi.typeof("char[]")
-_send: Final = lib.lwipy_tcp_send
+_send: Final = calls.send
+_recv_into: Final = calls.recv_into
 _recv: Final = lib.lwipy_tcp_recv
 _FULL: Final = f"{os.strerror(errno.EAGAIN)}: the send buffer is full"
 _EMPTY: Final = f"{os.strerror(errno.EAGAIN)}: no data waits"
@@ -159,14 +157,7 @@ class TcpEndpoint(Endpoint):
     def send_if_room(self, data: Buffer) -> int:
         """As send(), but 0, cheaper than an exception, when nothing fits."""
         stack = self._stack
-        core, held = stack._core, stack._held
-        source = data if type(data) is bytes else _from_buffer(data)
-        size = len(source)
-        if size >= held.least and (whole := whole_of(data)) is not None:
-            result = held.send(core, self._handle, source, size, whole)
-        else:
-            result = _send(core, self._handle, source, size)
-        del source  # or an exception's frame would keep the caller's buffer exported
+        result: int = _send(stack._way, self._handle, data)
         if stack._attention[0]:
             stack._after()
         if result >= 0:
@@ -183,10 +174,7 @@ class TcpEndpoint(Endpoint):
     def recv_into_if_any(self, buffer: bytearray | memoryview, peek: bool = False) -> int | None:
         """As recv_into(), but None, cheaper than an exception, when nothing waits."""
         stack = self._stack
-        core = stack._core  # before the buffer is exported: a closed stack has none
-        target = _from_buffer(_BYTES, buffer, True)
-        result: int = _recv(core, self._handle, target, len(target), peek)
-        del target  # as in send()
+        result: int = _recv_into(stack._way, self._handle, buffer, peek)
         if stack._attention[0]:
             stack._after()
         if result >= 0:

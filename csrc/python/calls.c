@@ -1,0 +1,333 @@
+/*
+ * The calls that run for every few kilobytes, as functions of Python: what cffi would convert and look up each time is
+ * known here.
+ *
+ * Theory of operation. A second module, lwipy._calls, lies in the library of the first (_native.py loads it from there).
+ * Its functions do what their namesakes in lwipy.h do, through the same border. Each takes a way: a capsule that leads to
+ * a core, and to the notes of large sends that are not copied (notes.c).
+ *
+ * Invariant: a way has a reference to the object that frees the core when it dies, and who calls has one to the way; so
+ * the core outlives the call.
+ */
+#include "notes.h"
+
+#include "platform.h"
+
+#include <stdlib.h>
+
+#define WAY   "lwipy.way"
+#define BATCH 64
+#define EVENTS 256
+
+struct way {
+  lwipy_core *core;
+  PyObject *owner, *capsule;       /* of the core, and of the notes */
+  struct notes *notes;
+  size_t least;                    /* bytes from which on a send is held */
+};
+
+static struct way *
+way_of(PyObject *capsule)
+{
+  return PyCapsule_GetPointer(capsule, WAY);
+}
+
+static int
+expect(Py_ssize_t given, Py_ssize_t count)
+{
+  if (given == count) {
+    return 1;
+  }
+  PyErr_Format(PyExc_TypeError, "expected %zd arguments, not %zd", count, given);
+  return 0;
+}
+
+/* ---- Bytes ---------------------------------------------------------------------------------------------------------- */
+
+/* The object that a send of `data` may refer to, a new reference; NULL for what might change. */
+static PyObject *
+whole_of(PyObject *data)
+{
+  PyObject *whole;
+  if (PyBytes_CheckExact(data)) {
+    Py_INCREF(data);
+    return data;
+  }
+  if (!PyMemoryView_Check(data)) {
+    return NULL;
+  }
+  whole = PyObject_GetAttrString(data, "obj");
+  if (whole != NULL && PyBytes_CheckExact(whole)) {
+    return whole;
+  }
+  Py_XDECREF(whole);
+  PyErr_Clear();
+  return NULL;
+}
+
+static PyObject *
+send_held(const struct way *way, lwipy_handle handle, const void *data, size_t length, PyObject *whole)
+{
+  int ask, count = 0;
+  struct note *note = lwipy_notes_hold(way->notes, whole, &ask);
+  uint64_t tokens[BATCH];
+  int64_t sent;
+  if (note == NULL) {
+    return NULL;
+  }
+  Py_BEGIN_ALLOW_THREADS
+  sent = lwipy_tcp_send_held(way->core, handle, data, length, (uint64_t)(uintptr_t)note);
+  if (ask) {
+    count = lwipy_released(way->core, tokens, BATCH);
+  }
+  Py_END_ALLOW_THREADS
+  lwipy_notes_told(way->notes, tokens, count);
+  if (sent <= 0) {
+    lwipy_notes_drop(way->notes, note);
+  }
+  return PyLong_FromLongLong(sent);
+}
+
+static PyObject *
+send_copied(const struct way *way, lwipy_handle handle, const void *data, size_t length)
+{
+  int64_t sent;
+  Py_BEGIN_ALLOW_THREADS
+  sent = lwipy_tcp_send(way->core, handle, data, length);
+  Py_END_ALLOW_THREADS
+  return PyLong_FromLongLong(sent);
+}
+
+/* send(way, handle, data): lwipy_tcp_send(), or lwipy_tcp_send_held() where that pays. */
+static PyObject *
+send_bytes(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
+{
+  const struct way *way = expect(count, 3) ? way_of(arguments[0]) : NULL;
+  lwipy_handle handle;
+  PyObject *whole, *result;
+  Py_buffer view;
+  (void)module;
+  if (way == NULL) {
+    return NULL;
+  }
+  handle = PyLong_AsUnsignedLongLong(arguments[1]);
+  if (PyErr_Occurred() || PyObject_GetBuffer(arguments[2], &view, PyBUF_SIMPLE) != 0) {
+    return NULL;
+  }
+  whole = (size_t)view.len >= way->least ? whole_of(arguments[2]) : NULL;
+  if (whole != NULL) {
+    result = send_held(way, handle, view.buf, (size_t)view.len, whole);
+    Py_DECREF(whole);
+  } else {
+    result = send_copied(way, handle, view.buf, (size_t)view.len);
+  }
+  PyBuffer_Release(&view);
+  return result;
+}
+
+/* recv_into(way, handle, buffer, flags): lwipy_tcp_recv(). */
+static PyObject *
+recv_into(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
+{
+  const struct way *way = expect(count, 4) ? way_of(arguments[0]) : NULL;
+  lwipy_handle handle;
+  Py_buffer view;
+  int64_t got;
+  int flags;
+  (void)module;
+  if (way == NULL) {
+    return NULL;
+  }
+  handle = PyLong_AsUnsignedLongLong(arguments[1]);
+  flags = (int)PyLong_AsLong(arguments[3]);
+  if (PyErr_Occurred() || PyObject_GetBuffer(arguments[2], &view, PyBUF_WRITABLE) != 0) {
+    return NULL;
+  }
+  Py_BEGIN_ALLOW_THREADS
+  got = lwipy_tcp_recv(way->core, handle, view.buf, (size_t)view.len, flags);
+  Py_END_ALLOW_THREADS
+  PyBuffer_Release(&view);
+  return PyLong_FromLongLong(got);
+}
+
+/* release(way): lets go what the core is through with. */
+static PyObject *
+release(PyObject *module, PyObject *capsule)
+{
+  const struct way *way = way_of(capsule);
+  uint64_t tokens[BATCH];
+  int count = BATCH;
+  (void)module;
+  if (way == NULL) {
+    return NULL;
+  }
+  while (count == BATCH) {
+    Py_BEGIN_ALLOW_THREADS
+    count = lwipy_released(way->core, tokens, BATCH);
+    Py_END_ALLOW_THREADS
+    lwipy_notes_told(way->notes, tokens, count);
+  }
+  Py_RETURN_NONE;
+}
+
+/* ---- Turns ---------------------------------------------------------------------------------------------------------- */
+
+/* Of a deadline: seconds, None for never, or an int, which is a code. */
+static PyObject *
+seconds(int64_t microseconds)
+{
+  if (microseconds < -1) {
+    return PyLong_FromLongLong(microseconds);
+  }
+  if (microseconds == -1) {
+    Py_RETURN_NONE;
+  }
+  return PyFloat_FromDouble((double)microseconds / 1e6);
+}
+
+/* poll(way): lwipy_poll(); an int if there is something to look at. */
+static PyObject *
+poll_core(PyObject *module, PyObject *capsule)
+{
+  const struct way *way = way_of(capsule);
+  int64_t microseconds;
+  uint32_t attention;
+  (void)module;
+  if (way == NULL) {
+    return NULL;
+  }
+  Py_BEGIN_ALLOW_THREADS
+  microseconds = lwipy_poll(way->core);
+  attention = lwipy_atomic_get(lwipy_attention(way->core));
+  Py_END_ALLOW_THREADS
+  return attention & LWIPY_NEWS ? PyLong_FromLongLong(microseconds) : seconds(microseconds);
+}
+
+static PyObject *
+deadline(PyObject *module, PyObject *capsule)
+{
+  const struct way *way = way_of(capsule);
+  int64_t microseconds;
+  (void)module;
+  if (way == NULL) {
+    return NULL;
+  }
+  Py_BEGIN_ALLOW_THREADS
+  microseconds = lwipy_deadline(way->core);
+  Py_END_ALLOW_THREADS
+  return seconds(microseconds);
+}
+
+static int
+add_event(PyObject *list, PyObject *endpoints, const lwipy_event *event)
+{
+  PyObject *handle = PyLong_FromUnsignedLongLong(event->handle), *bits = PyLong_FromUnsignedLong(event->events);
+  PyObject *endpoint = handle != NULL ? PyDict_GetItemWithError(endpoints, handle) : NULL;
+  int failed = PyErr_Occurred() != NULL;
+  if (endpoint != NULL && bits != NULL) {
+    failed = PyList_Append(list, endpoint) != 0 || PyList_Append(list, bits) != 0;
+  }
+  Py_XDECREF(handle);
+  Py_XDECREF(bits);
+  return failed;
+}
+
+/* events(way, endpoints): lwipy_events() of those in the dictionary, by handle: a list of an endpoint, its bits, the next
+   endpoint ... or a code. */
+static PyObject *
+events(PyObject *module, PyObject *const *arguments, Py_ssize_t given)
+{
+  const struct way *way = expect(given, 2) ? way_of(arguments[0]) : NULL;
+  lwipy_event told[EVENTS];
+  PyObject *list;
+  int i, count;
+  (void)module;
+  if (way == NULL) {
+    return NULL;
+  }
+  Py_BEGIN_ALLOW_THREADS
+  count = lwipy_events(way->core, told, EVENTS);
+  Py_END_ALLOW_THREADS
+  if (count < 0) {
+    return PyLong_FromLong(count);
+  }
+  list = PyList_New(0);
+  for (i = 0; i < count && list != NULL; i++) {
+    if (add_event(list, arguments[1], &told[i])) {
+      Py_DECREF(list);
+      list = NULL;
+    }
+  }
+  return list;
+}
+
+/* ---- The way and the module ----------------------------------------------------------------------------------------- */
+
+static void
+end_way(PyObject *capsule)
+{
+  struct way *way = way_of(capsule);
+  Py_DECREF(way->owner);
+  Py_DECREF(way->capsule);
+  free(way);
+}
+
+/* way(core, owner, notes, least): to the core at this address, for sends without a copy from `least` bytes on. */
+static PyObject *
+new_way(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
+{
+  struct notes *notes = expect(count, 4) ? lwipy_notes_of(arguments[2]) : NULL;
+  lwipy_core *core = notes != NULL ? PyLong_AsVoidPtr(arguments[0]) : NULL;
+  size_t least = core != NULL ? PyLong_AsSize_t(arguments[3]) : 0;
+  struct way *way;
+  PyObject *capsule;
+  (void)module;
+  if (PyErr_Occurred() || (way = calloc(1, sizeof(*way))) == NULL) {
+    return PyErr_Occurred() ? NULL : PyErr_NoMemory();
+  }
+  if ((capsule = PyCapsule_New(way, WAY, end_way)) == NULL) {
+    free(way);
+    return NULL;
+  }
+  way->core = core;
+  way->notes = notes;
+  way->least = least;
+  Py_INCREF(way->owner = arguments[1]);
+  Py_INCREF(way->capsule = arguments[2]);
+  return capsule;
+}
+
+#define FAST(function) (PyCFunction)(void (*)(void))(function), METH_FASTCALL
+
+static PyMethodDef functions[] = {
+  {"way", FAST(new_way), NULL},
+  {"notes", lwipy_notes_new, METH_NOARGS, NULL},
+  {"send", FAST(send_bytes), NULL},
+  {"recv_into", FAST(recv_into), NULL},
+  {"poll", poll_core, METH_O, NULL},
+  {"deadline", deadline, METH_O, NULL},
+  {"events", FAST(events), NULL},
+  {"release", release, METH_O, NULL},
+  {"clear", lwipy_notes_clear, METH_O, NULL},
+  {"held", lwipy_notes_count, METH_O, NULL},
+  {NULL, NULL, 0, NULL}
+};
+
+static PyModuleDef_Slot slots[] = {
+#ifdef Py_GIL_DISABLED
+  {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#endif
+  {0, NULL}
+};
+
+static struct PyModuleDef definition = {
+  .m_base = PyModuleDef_HEAD_INIT, .m_name = "lwipy._calls", .m_methods = functions, .m_slots = slots
+};
+
+PyMODINIT_FUNC PyInit__calls(void);
+
+PyMODINIT_FUNC
+PyInit__calls(void)
+{
+  return PyModuleDef_Init(&definition);
+}
