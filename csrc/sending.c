@@ -30,6 +30,7 @@
 #define EXT_ARG         1
 #define INITIAL_WINDOW  10         /* segments, RFC 6928 */
 #define QUANTUM         1000       /* microseconds of the pace that may go at once */
+#define BETWEEN_CALLS   500        /* microseconds: so long an application that has more may be away */
 #define LATEST          2000       /* microseconds: a driver that wakes so late makes up for it */
 
 static struct lwipy_sending *current;
@@ -186,6 +187,7 @@ lwipy_sending_through(void)
     lwipy_sending_arm(sending);
     return;
   }
+  lwipy_sending_hunger(sending);
   lwipy_recovery_ack(sending, &arrival);
   lwipy_sending_output(sending->pcb);
 }
@@ -308,8 +310,6 @@ open_gate(struct lwipy_sending *sending, u32_t room)
 static void
 note_peak(struct lwipy_sending *sending)
 {
-  const struct lwipy_tcp *tcp = sending->pcb->callback_arg;
-  int waits = tcp != NULL && tcp->has_more;    /* for room: not the application keeps the network empty */
   u32_t pipe = sending->flight.pipe;
   if (TCP_SEQ_GEQ(sending->una, sending->peak_end)) {
     sending->last_peak = sending->peak;
@@ -317,10 +317,23 @@ note_peak(struct lwipy_sending *sending)
     sending->peak_end = sending->pcb->snd_nxt;
   }
   sending->peak = LWIP_MAX(sending->peak, pipe);
-  if (sending->pcb->unsent == NULL && pipe < sending->cwnd && !waits) {
-    sending->starved_until = LWIP_MAX(sending->delivered + pipe, 1);
-  } else if (sending->starved_until != 0 && lwipy_later(sending->delivered, sending->starved_until)) {
+  if (sending->starved_until != 0 && lwipy_later(sending->delivered, sending->starved_until)) {
     sending->starved_until = 0;    /* the gap in what was sent has arrived */
+  }
+}
+
+/* Does the application keep the network empty? Not while it waits for room, nor between two of its calls: only when
+   nothing has left for longer than that takes, or on short ways than a good part of a round trip, though it might. */
+void
+lwipy_sending_hunger(struct lwipy_sending *sending)
+{
+  const struct lwipy_tcp *tcp = sending->pcb->callback_arg;
+  int waits = tcp != NULL && tcp->has_more;
+  int64_t since = LWIP_MAX(sending->sent_at, sending->pace_due);
+  u32_t pipe = sending->flight.pipe;
+  if (sending->pcb->unsent == NULL && pipe < sending->cwnd && !waits && sending->sent_at != 0 &&
+      lwipy_latest() - since > LWIP_MIN(BETWEEN_CALLS, sending->min_rtt / 8)) {
+    sending->starved_until = LWIP_MAX(sending->delivered + pipe, 1);
   }
 }
 

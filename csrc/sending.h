@@ -79,6 +79,7 @@ void lwipy_sending_syn(struct tcp_pcb *pcb);          /* a SYN goes out */
 u32_t lwipy_sending_shaken(struct tcp_pcb *pcb);      /* the handshake is over: the round trip it took, or 0 */
 void lwipy_sending_pace(struct lwipy_sending *sending, u32_t most);   /* SO_MAX_PACING_RATE */
 u32_t lwipy_sending_quantum(const struct lwipy_sending *sending);    /* what the pace lets through at once, bytes */
+void lwipy_sending_hunger(struct lwipy_sending *sending);   /* before the application's bytes: had it nothing? */
 u32_t lwipy_sending_pipe(const struct lwipy_sending *sending);
 
 /* ---- held.c; a note is the caller's until it is added or released ------------------------------------------------ */

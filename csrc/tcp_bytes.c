@@ -87,6 +87,9 @@ prepare(struct lwipy_tcp *tcp)
     lwipy_timers_stir();
     lwipy_tcp_use_window(tcp);
     lwipy_tcp_start(tcp);
+    if (lwipy_sending_of(tcp->pcb) != NULL) {
+      lwipy_sending_hunger(lwipy_sending_of(tcp->pcb));
+    }
   }
   return result;
 }

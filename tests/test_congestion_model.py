@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from pairs import VirtualPair
 
@@ -31,6 +31,15 @@ class Stream:
             delay = self.network.time.settle()
             self.network.time.now += max(delay or 0.0, 1e-6) + self.late
         return (self.received - before) * 8 / seconds / 1e6
+
+    def offer(self, size: int, every: float) -> None:
+        """For three seconds so many bytes with each call, as far as there is room."""
+        end = self.network.now + 3
+        while self.network.now < end:
+            with suppress(BlockingIOError):
+                self.client.send(bytes(size))
+            self.network.run(every)
+            self._receive()
 
     def _send(self) -> None:
         try:
@@ -88,6 +97,20 @@ def test_a_send_buffer_that_limits_is_not_taken_for_an_idle_application() -> Non
         way.run(3)
         rate = client.info.pacing_rate
         assert rate < 1.3 * 200_000 / 0.1
+
+
+def test_pauses_between_an_applications_calls_do_not_prolong_the_beginning() -> None:
+    """Each call's bytes leave at once; but it is back soon, and the line, not the application, is the limit."""
+    with stream(0.1, "bbr") as (way, client, _):
+        way.offer(5_000, every=0.0004)
+        assert client.info.pacing_rate < 1.3 * LINE / 8
+
+
+def test_pauses_of_an_application_do_not_end_the_beginning() -> None:
+    """What a third of the line's rate tells is not how much the line carries."""
+    with stream(0.1, "bbr") as (way, client, _):
+        way.offer(4_000, every=0.001)
+        assert client.info.pacing_rate > 2 * 32e6 / 8
 
 
 def test_losses_on_a_long_way_leave_the_line_full() -> None:
