@@ -18,6 +18,7 @@ from lwipy.testing import VirtualTime
 
 if TYPE_CHECKING:
     from attacker import Target
+    from vnet_device import OffloadPair
     from websockets.sync.client import ClientConnection
 
 T = TypeVar("T")
@@ -86,6 +87,15 @@ def pair() -> Iterator[Pair]:
     """Two wired hosts in real time that nothing drives yet."""
     with closing(lwipy.Stack()) as a, closing(lwipy.Stack()) as b:
         yield Pair.of(a, b)
+
+
+@pytest.fixture
+def offload() -> Iterator[OffloadPair]:
+    """A stack on a device with virtio-net headers, and one beyond the device."""
+    from vnet_device import OffloadPair
+
+    with closing(OffloadPair()) as pair:
+        yield pair
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
+import lwipy
+
 #: lwIP counts the bytes of a frame in 16 bits, with its header.
 LONGEST = 65535 - 14
 
@@ -140,3 +142,10 @@ def free_udp_port() -> int:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
+
+
+def driver_of(stack: lwipy.Stack) -> threading.Thread:
+    """The thread that drives it."""
+    thread = stack._driver._thread  # type: ignore[attr-defined]
+    assert isinstance(thread, threading.Thread)
+    return thread

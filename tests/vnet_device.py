@@ -6,10 +6,13 @@ header against the frame, sums up and cuts it as VIRTIO 1.2, 5.1.6 says, and han
 
 from __future__ import annotations
 
+import random
 import socket
 import struct
+from collections.abc import Callable
 from typing import NamedTuple
 
+import lwipy
 from lwipy._native import check, lib
 from lwipy.interface import Interface
 from lwipy.links.descriptor import DescriptorLink
@@ -197,3 +200,87 @@ def _partial(frame: bytearray) -> bytes:
     struct.pack_into("!H", frame, 24, ~total(bytes(frame[14:34])) & 0xFFFF)
     struct.pack_into("!H", frame, 50, total(bytes(frame[26:34]) + struct.pack("!HH", 6, len(frame) - 34)))
     return bytes(frame)
+
+
+OURS = {4: "10.0.0.1", 6: "fd00::1"}
+THEIRS = {4: "10.0.0.2", 6: "fd00::2"}
+
+
+class OffloadPair:
+    """A stack whose device the test plays, and one beyond the device that knows of real frames only."""
+
+    def __init__(self, offloads: int = CSUM | TSO4 | TSO6, mtu: int = 1500) -> None:
+        self.now = 0.0
+        self.device = Device()
+        self.near, self.far = lwipy.Stack(clock=lambda: self.now), lwipy.Stack(clock=lambda: self.now)
+        self.link = FakeTap(self.device.fd, offloads)
+        self.nic = self.near.add_interface(self.link, mac="02:00:00:00:00:01", ipv4="10.0.0.1/24", ipv6="fd00::1/64")
+        self.peer = self.far.add_interface(mac="02:00:00:00:00:02", ipv4="10.0.0.2/24", ipv6="fd00::2/64", mtu=mtu)
+        self.join = False
+        self.loses: Callable[[], bool] = lambda: False
+
+    def close(self) -> None:
+        self.near.close()
+        self.far.close()
+        self.device.close()
+
+    def turn(self) -> bool:
+        """Moves what there is; whether there was anything."""
+        wait = self.near.poll()
+        out = self.device.take()
+        for frame in out:
+            if not self.loses():
+                self.peer.receive(frame)
+        other = self.far.poll()
+        back = [frame for frame in self.peer.frames() if not self.loses()]
+        for frame, header in joined(back) if self.join else [(frame, Header()) for frame in back]:
+            self.device.give(frame, header)
+        while not self.device.push():
+            self.near.poll()
+        if not out and not back:
+            waits = [w for w in (wait, other) if w is not None]
+            self.now += max(min(waits, default=0.0), 0.001)
+        return bool(out or back)
+
+    def connect(self, family: int) -> tuple[lwipy.TcpEndpoint, lwipy.TcpEndpoint]:
+        listener, client = self.far.tcp(family), self.near.tcp(family)
+        listener.bind(("", 80))
+        listener.listen()
+        client.connect((THEIRS[family], 80))
+        while not listener.info.queued:
+            self.turn()
+        return client, listener.accept()
+
+    def move(self, source: lwipy.TcpEndpoint, sink: lwipy.TcpEndpoint, data: bytes, read: int = 1 << 20) -> None:
+        """Every byte, in order."""
+        sent, got = 0, bytearray()
+        while len(got) < len(data):
+            assert self.now < 600
+            try:
+                while sent < len(data):
+                    sent += source.send(data[sent : sent + (1 << 17)])
+            except BlockingIOError:
+                pass
+            self.turn()
+            try:
+                got += sink.recv(read)
+            except BlockingIOError:
+                pass
+        assert got == data
+
+
+def bytes_of(size: int, seed: int = 1) -> bytes:
+    return random.Random(seed).randbytes(size)
+
+
+def udp_frame(payload: bytes, port: int = 9, partial: bool = False) -> bytes:
+    """To our 10.0.0.1, from the far stack's addresses."""
+    length = 8 + len(payload)
+    addresses = socket.inet_aton("10.0.0.2") + socket.inet_aton("10.0.0.1")
+    pseudo = addresses + struct.pack("!HH", 17, length)
+    udp = struct.pack("!HHHH", 1000, port, length, 0)
+    value = total(pseudo) if partial else ~total(pseudo + udp + payload) & 0xFFFF
+    udp = struct.pack("!HHHH", 1000, port, length, value)
+    ip = bytearray(struct.pack("!BBHHHBBH", 0x45, 0, 20 + length, 1, 0, 64, 17, 0) + addresses)
+    struct.pack_into("!H", ip, 10, ~total(bytes(ip)) & 0xFFFF)
+    return bytes.fromhex("020000000001020000000002 0800") + bytes(ip) + udp + payload
