@@ -2,19 +2,17 @@
 
 Theory of operation. The endpoint says once that it is readable or writable, and again only after an operation had to
 wait. So a readable transport reads until the endpoint has nothing more, in large chunks, and `_readable` remembers
-that it stopped early (paused, or took its share of the turn). Writes go to the endpoint at once; what does not fit
-waits in `_unsent` until the endpoint is writable.
+that it stopped early (paused, or took its share of the turn). How it writes is an idea of its own (`writing.py`).
 
 Invariants:
 
 1. The order is connection_made, data and eof_received, connection_lost; the last exactly once (`_conn_lost`).
 2. Protocol callbacks run in the loop's thread, in a copy of the context that the transport was made in, never inside
    write() or resume_reading() (flow control's pause_writing excepted, as in asyncio).
-3. `_unsent` is there while the endpoint has not taken all that was written; then a writable event comes.
-4. The endpoint is released when connection_lost has been called, and with it the socket that it was taken from, or the
+3. The endpoint is released when connection_lost has been called, and with it the socket that it was taken from, or the
    descriptor of the socket's stand-in.
-5. What arrived before an error or an end is delivered before it.
-6. What few ask for is made when somebody asks, from `_names`: addresses as text, and the stand-in for the socket.
+4. What arrived before an error or an end is delivered before it.
+5. What few ask for is made when somebody asks, from `_names`: addresses as text, and the stand-in for the socket.
 """
 
 from __future__ import annotations
@@ -23,16 +21,15 @@ import asyncio
 import logging
 import threading
 import warnings
-from asyncio import constants, protocols, transports
+from asyncio import constants, protocols
 from typing import TYPE_CHECKING, Any, Final
 
 from lwipy._native import WOULD_BLOCK, ffi, lib
 from lwipy.aio.addresses import both_to_socket
 from lwipy.aio.driver import deliver
 from lwipy.aio.standin import stand_in
-from lwipy.aio.unsent import Unsent
+from lwipy.aio.writing import Writing
 from lwipy.endpoints import Event, TcpEndpoint
-from lwipy.endpoints.base import Buffer
 from lwipy.errors import StackClosedError
 
 if TYPE_CHECKING:
@@ -48,8 +45,6 @@ _WRITABLE: Final = int(Event.WRITABLE)
 _FAILED: Final = int(Event.FAILED)
 # What runs for every event is found without asking modules for it.
 _recv: Final = lib.lwipy_tcp_recv
-_send: Final = lib.lwipy_tcp_send
-_from_buffer: Final = ffi.from_buffer
 _LAST: Final[int] = lib.LWIPY_LAST
 _EXTRA: Final = frozenset(("socket", "sockname", "peername"))
 _log: Final = logging.getLogger("lwipy.aio")
@@ -65,13 +60,12 @@ class _Chunk(threading.local):
 _chunk: Final = _Chunk()
 
 
-class StreamTransport(transports._FlowControlMixin):
+class StreamTransport(Writing):
     """An :class:`asyncio.Transport` over a connected endpoint, which it owns from now on."""
 
     __slots__ = (
-        "__weakref__", "_closing", "_conn_lost", "_context", "_endpoint", "_eof", "_eof_received", "_names", "_owner",
-        "_paused", "_polled", "_protocol", "_readable", "_reading_asked", "_released", "_server", "_started",
-        "_takes_buffers", "_unsent",
+        "__weakref__", "_context", "_eof_received", "_names", "_owner", "_paused", "_polled", "_protocol", "_readable",
+        "_reading_asked", "_released", "_server", "_started", "_takes_buffers",
     )  # fmt: skip
 
     _start_tls_compatible = True
@@ -95,11 +89,9 @@ class StreamTransport(transports._FlowControlMixin):
         self._extra: dict[str, Any] | None = None
         self._names = names or endpoint.names()
         self._loop: asyncio.AbstractEventLoop = loop
-        self._protocol_paused = False
-        self._set_write_buffer_limits()  # type: ignore[attr-defined]
-        self._unsent: Unsent | None = None
+        self._begin_writing()
         self._conn_lost = 0
-        self._closing = self._eof = self._eof_received = False
+        self._closing = self._eof_received = False
         self._paused = self._reading_asked = False
         self._readable = False
         self._started = False
@@ -290,93 +282,6 @@ class StreamTransport(transports._FlowControlMixin):
         except Exception as error:
             self._fatal_error(error, f"Fatal error: protocol.{name}() call failed.")
             return True
-
-    # -- Writing -------------------------------------------------------------------------------------------------------
-
-    def get_write_buffer_size(self) -> int:
-        """Bytes that the endpoint has not taken yet."""
-        return 0 if self._unsent is None else self._unsent.size
-
-    def write(self, data: Buffer) -> None:
-        """Sends what fits now, keeps the rest of a C-contiguous bytes-like object. RuntimeError after write_eof()."""
-        if self._eof:
-            raise RuntimeError("Cannot call write() after write_eof()")
-        view = memoryview(data).cast("B") if not isinstance(data, bytes) else data
-        if not view:
-            return
-        if self._conn_lost:
-            if self._conn_lost >= constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES:
-                _log.warning("%r: write() on a lost connection", self)
-            self._conn_lost += 1
-            return
-        sent = 0
-        if self._unsent is None:
-            try:
-                sent = self._send(view)
-            except OSError as error:
-                self._fatal_error(error, "Fatal write error on stream transport")
-                return
-            if sent == len(view):
-                return
-            self._unsent = Unsent()
-        rest = memoryview(view)[sent:]
-        self._unsent.append(rest if isinstance(data, bytes) else memoryview(bytes(rest)))
-        self._refresh()
-        self._maybe_pause_protocol()  # type: ignore[attr-defined]
-
-    def writelines(self, list_of_data: Any) -> None:
-        """As one write() of all."""
-        self.write(b"".join(list_of_data))
-
-    def _send(self, data: Buffer) -> int:
-        """How many bytes the endpoint took; if not all, it will say when it is writable again."""
-        endpoint = self._endpoint
-        stack = endpoint._stack
-        if len(data) >= stack._held.least:
-            return endpoint.send_if_room(data)
-        sent: int = _send(stack._core, endpoint._handle, data if type(data) is bytes else _from_buffer(data), len(data))
-        stack._after()
-        return sent if sent >= 0 else 0 if sent == WOULD_BLOCK else endpoint._check(sent)
-
-    def _flush(self) -> None:
-        unsent = self._unsent
-        while unsent:
-            block = unsent.next()
-            try:
-                sent = self._send(block)
-            except OSError as error:
-                self._fatal_error(error, "Fatal write error on stream transport")
-                return
-            if sent < len(block):
-                unsent.put_back(block[sent:])
-                break
-        if not unsent:
-            self._unsent = None
-        self._maybe_resume_protocol()  # type: ignore[attr-defined]
-        if self._unsent is not None or self._conn_lost:
-            return
-        if self._closing:
-            self._lose(None)
-        elif self._eof:
-            self._half_close()
-
-    def can_write_eof(self) -> bool:
-        return True
-
-    def write_eof(self) -> None:
-        """Half-closes behind what was written."""
-        if self._closing or self._eof:
-            return
-        self._eof = True
-        if self._unsent is None:
-            self._half_close()
-
-    def _half_close(self) -> None:
-        try:
-            self._endpoint.shutdown(write=True)
-        except OSError as error:
-            # The connection is gone; reading tells the protocol how.
-            _log.debug("%r: write_eof() on a lost connection: %s", self, error)
 
     # -- The end -------------------------------------------------------------------------------------------------------
 
