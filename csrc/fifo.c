@@ -2,6 +2,7 @@
  * See fifo.h.
  */
 #include "fifo.h"
+#include "copy.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -19,8 +20,8 @@ copy_out(const struct lwipy_fifo *fifo, size_t at, void *to, size_t length)
   if (first > length) {
     first = length;
   }
-  memcpy(to, fifo->memory + start, first);
-  memcpy((uint8_t *)to + first, fifo->memory, length - first);
+  lwipy_copy(to, fifo->memory + start, first);
+  lwipy_copy((uint8_t *)to + first, fifo->memory, length - first);
 }
 
 static void
@@ -31,8 +32,8 @@ append(struct lwipy_fifo *fifo, const void *from, size_t length)
   if (first > length) {
     first = length;
   }
-  memcpy(fifo->memory + start, from, first);
-  memcpy(fifo->memory, (const uint8_t *)from + first, length - first);
+  lwipy_copy(fifo->memory + start, from, first);
+  lwipy_copy(fifo->memory, (const uint8_t *)from + first, length - first);
   fifo->used += length;
 }
 

@@ -12,6 +12,7 @@
  * 2. LWIPY_HAS_FRAMES is set as long as an interface whose taker waits has frames for the wire.
  */
 #include "merge.h"
+#include "copy.h"
 #include "netif.h"
 #include "link.h"
 #include "sending.h"
@@ -154,7 +155,7 @@ feed(struct lwipy_nic *nic, const u8_t *frame, size_t length)
     nic->count.rx_nomem++;
     return;
   }
-  memcpy(p->payload, frame, length);
+  lwipy_copy(p->payload, frame, length);
   if (length < LEAST_ROOM) {
     memset((u8_t *)p->payload + length, 0, LEAST_ROOM - length);
     pbuf_realloc(p, (u16_t)length);

@@ -19,6 +19,7 @@
 
 #ifndef _WIN32
 #include "offload.h"
+#include "copy.h"
 #include "tcp.h"
 
 #include <errno.h>
@@ -255,7 +256,7 @@ take_long(struct lwipy_link *link, size_t length)
       nic->count.rx_nomem++;
       return;
     }
-    memcpy(p->payload, block->bytes + skip, length);
+    lwipy_copy(p->payload, block->bytes + skip, length);
   } else {
     block->pbuf.custom_free_function = block_free;
     p = pbuf_alloced_custom(PBUF_RAW, (u16_t)length, PBUF_REF, &block->pbuf, block->bytes + skip, (u16_t)length);

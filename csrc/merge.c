@@ -20,6 +20,7 @@
  * 4. A flow's handle may be stale at any time; it is looked up whenever something is to be held.
  */
 #include "merge.h"
+#include "copy.h"
 #include "netif.h"
 #include "tcp_endpoint.h"
 
@@ -214,7 +215,7 @@ keep(const u8_t *from, u16_t length, struct pbuf *own)
     p->payload = (void *)(uintptr_t)from;
     p->len = p->tot_len = length;
   } else if (p != NULL) {
-    memcpy(p->payload, from, length);
+    lwipy_copy(p->payload, from, length);
   }
   return p;
 }

@@ -11,6 +11,7 @@
  * 3. `tail_room` > 0 only while the tail is a pbuf that the queue itself allocated.
  */
 #include "tcp.h"
+#include "copy.h"
 
 #include <string.h>
 
@@ -73,7 +74,7 @@ lwipy_rxqueue_get(struct lwipy_rxqueue *queue, void *buffer, u32_t room, int pee
   u32_t offset = queue->offset, done = 0;
   while (p != NULL && done < room) {
     u32_t part = LWIP_MIN(p->len - offset, room - done);
-    memcpy((u8_t *)buffer + done, (u8_t *)p->payload + offset, part);
+    lwipy_copy((u8_t *)buffer + done, (u8_t *)p->payload + offset, part);
     done += part;
     offset += part;
     if (offset == p->len) {

@@ -6,6 +6,8 @@
 
 #include <stdint.h>
 
+#include "../copy.h"
+
 /* Windows is little-endian everywhere; elsewhere the compiler knows. System headers may have said so already. */
 #ifndef BYTE_ORDER
 #ifdef __BYTE_ORDER__
@@ -29,6 +31,7 @@
 uint32_t lwipy_rand(void);
 LWIPY_NORETURN void lwipy_assertion_failed(const char *text, const char *file, int line);
 
+#define MEMCPY(to, from, length) lwipy_copy(to, from, length)   /* segments may be long; SMEMCPY() stays */
 #define LWIP_RAND() lwipy_rand()
 #define LWIP_PLATFORM_DIAG(x) do {} while (0)
 #define LWIP_PLATFORM_ASSERT(text) lwipy_assertion_failed((text), __FILE__, __LINE__)

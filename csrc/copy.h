@@ -1,0 +1,35 @@
+/*
+ * memcpy() for what may be long.
+ *
+ * glibc copies 4 KB and more by `rep movsb`. On AMD's Zen that takes twenty times as long when the destination lies 1 to
+ * 31 bytes behind the source modulo 4096 (33 instead of 1.5 microseconds for 64 KB; glibc bugs 30994 and 30995, cured
+ * in 2.39). Shorter copies are made by vectors, which are as fast and do not mind: so long ones are made in pieces.
+ */
+#ifndef LWIPY_COPY_H
+#define LWIPY_COPY_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define LWIPY_COPY_PIECE 1984      /* whole vectors, and below every threshold of glibc's */
+
+static inline void
+lwipy_copy(void *to, const void *from, size_t length)
+{
+  uint8_t *out = (uint8_t *)to;
+  const uint8_t *in = (const uint8_t *)from;
+  while (length > LWIPY_COPY_PIECE) {
+    size_t piece = LWIPY_COPY_PIECE;
+#ifdef __GNUC__
+    __asm__("" : "+r"(piece));     /* not known, or the compiler writes its own `rep movs` */
+#endif
+    memcpy(out, in, piece);
+    out += piece;
+    in += piece;
+    length -= LWIPY_COPY_PIECE;
+  }
+  memcpy(out, in, length);
+}
+
+#endif /* LWIPY_COPY_H */
