@@ -1,8 +1,9 @@
 """Two stacks in one process and one thread, joined by a wire, driven by hand: what the core itself costs from Python.
 
-One TCP stream, 64 KB writes of ``bytes``, reads into one buffer; every byte is counted. The loop in C makes the same
-calls of the core, sends by reference too. The time is the processor's, not the wall's, so that a busy neighbour counts
-less, and it is one processor for all.
+One TCP stream, 64 KB writes of ``bytes``, reads into one buffer; every byte is counted. The wire carries segments uncut
+(``csrc/wire_offload.c``), as the kernel's veth does, or frames of the MTU only: both are measured. The loop in C makes
+the same calls of the core, sends by reference too. The time is the processor's, not the wall's, so that a busy
+neighbour counts less, and it is one processor for all.
 """
 
 from __future__ import annotations
@@ -40,10 +41,11 @@ class Pair:
     client: lwipy.TcpEndpoint
 
     @classmethod
-    def connect(cls, mtu: int, checksums: bool) -> Pair:
+    def connect(cls, mtu: int, checksums: bool, offload: bool) -> Pair:
         server_stack, client_stack = lwipy.Stack(), lwipy.Stack()
         nic = server_stack.add_interface(ipv4="10.0.0.1/24", mtu=mtu, checksums=checksums)
-        lwipy.wire(nic, client_stack.add_interface(ipv4="10.0.0.2/24", mtu=mtu, checksums=checksums))
+        other = client_stack.add_interface(ipv4="10.0.0.2/24", mtu=mtu, checksums=checksums)
+        lwipy.wire(nic, other, offload=offload)
         listener, client = server_stack.tcp(), client_stack.tcp()
         listener.bind(("", 80))
         listener.listen()
@@ -88,9 +90,9 @@ def transfer_in_c(pair: Pair, total: int, driven: pair_in_c.Transfer) -> Result:
     return Result(total * 8 / seconds / 1e9, seconds / frames * 1e9, frames)
 
 
-def runs(mtu: int, checksums: bool, count: int, megabytes: int) -> Iterator[tuple[Result, Result]]:
+def runs(mtu: int, checksums: bool, offload: bool, count: int, megabytes: int) -> Iterator[tuple[Result, Result]]:
     """`count` runs over one connection after one that warms up: each from Python, then from C."""
-    pair = Pair.connect(mtu, checksums)
+    pair = Pair.connect(mtu, checksums, offload)
     driven = pair_in_c.Transfer()
     try:
         transfer(pair, 32 << 20)
@@ -101,15 +103,25 @@ def runs(mtu: int, checksums: bool, count: int, megabytes: int) -> Iterator[tupl
 
 
 MEGABYTES = 512
-KINDS = [(1500, True), (1500, False), (9000, False), (65_000, False)]
+#: MTU, checksums, and whether the wire carries segments uncut.
+KINDS = [
+    (1500, True, True),
+    (1500, True, False),
+    (1500, False, True),
+    (1500, False, False),
+    (9000, False, True),
+    (9000, False, False),
+    (65_000, False, False),
+]
 
 
 def samples() -> Iterator[Sample]:
     """One run of each kind."""
-    for mtu, checksums in KINDS:
+    for mtu, checksums, offload in KINDS:
         with on_one_processor():
-            ((python, c),) = runs(mtu, checksums, 1, MEGABYTES)
-        what = f"MTU {mtu}, checksums {'on' if checksums else 'off'}"
+            ((python, c),) = runs(mtu, checksums, offload, 1, MEGABYTES)
+        wire = "uncut segments" if offload else "frames of the MTU"
+        what = f"MTU {mtu}, {wire}, checksums {'on' if checksums else 'off'}"
         yield Sample(f"lwipy, {what}", python.gigabits)
         yield Sample(f"C, {what}", c.gigabits)
 

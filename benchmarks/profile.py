@@ -33,12 +33,12 @@ STAGES: Final = [
     ("queue", r"csrc/(rxqueue|tcp_bytes|endpoints|events|merge)"),
     ("tcp", r"core/tcp|csrc/(tcp|ack|recovery|congestion|cubic|reno|rack|output|demux|timers|flight)"),
     ("ethernet, ip", r"core/(ipv4|ipv6|ip|netif)|netif/ethernet|csrc/(netif|addresses|core)|core/udp"),
-    ("border", r"dispatch\.c|_lwip\.c|csrc/instance"),
+    ("border", r"dispatch\.c|_lwip\.c|csrc/(instance|python)"),
 ]
 WORKLOAD: Final = """
 import sys, threading
 from benchmarks.pair import Pair, transfer
-pair = Pair.connect(int(sys.argv[1]), sys.argv[2] == "on")
+pair = Pair.connect(int(sys.argv[1]), sys.argv[2] == "on", False)
 transfer(pair, 64 << 20)
 stopped = threading.Event()
 threading.Thread(target=lambda: (sys.stdin.read(), stopped.set()), daemon=True).start()

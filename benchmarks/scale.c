@@ -192,7 +192,7 @@ bench_scale(uint32_t count, int one_bucket, uint32_t rounds, struct scale *out)
   server = open_stack(one_bucket, 1, &nic_a);
   client = open_stack(one_bucket, 2, &nic_b);
   if (ends != NULL && peers != NULL && server != NULL && client != NULL &&
-      lwipy_wire(server, nic_a, client, nic_b) == 0) {
+      lwipy_wire(server, nic_a, client, nic_b, 0) == 0) {
     for (i = 0; i < PORTS; i++) {
       lwipy_address address = ip(1, (uint16_t)(80 + i));
       lwipy_socket(server, LWIPY_TCP, 4, 0, &listeners[i]);

@@ -131,11 +131,11 @@ lwipy_blocks_grow(struct lwipy_blocks *blocks, u32_t more)
 }
 
 struct pbuf *
-lwipy_block_pbuf(struct lwipy_block *block)
+lwipy_block_pbuf(struct lwipy_block *block, size_t skip)
 {
+  u16_t length = (u16_t)(block->length - skip);
   lwipy_arena_spare(block, 0);
-  return pbuf_alloced_custom(PBUF_RAW, (u16_t)block->length, PBUF_RAM, &block->custom, block->bytes,
-                             (u16_t)block->length);
+  return pbuf_alloced_custom(PBUF_RAW, length, PBUF_RAM, &block->custom, block->bytes + skip, length);
 }
 
 void
@@ -144,7 +144,7 @@ lwipy_blocks_offer(void)
   struct lwipy_blocks *blocks;
   while ((blocks = lwipy_blocks_idle) != NULL) {
     lwipy_blocks_idle = blocks->next;
-    lwipy_wire_offer(blocks->wire, blocks->side, &blocks->idle);
+    lwipy_wire_offer(blocks->wire, blocks->side, blocks, &blocks->idle);
     blocks->idle.first = NULL;
   }
 }

@@ -14,6 +14,8 @@ struct lwipy_block {
   struct lwipy_blocks *home;
   struct lwipy_block *next;
   u32_t length;                    /* of the frame in it */
+  u32_t segments;                  /* more than one: a long frame, see wire_offload.c */
+  u32_t each, total;               /* and how long the first of those is, and all of them, as frames */
   u8_t bytes[];
 };
 
@@ -45,7 +47,8 @@ struct lwipy_blocks *lwipy_blocks_open(struct lwipy_wire *wire, int side, size_t
 void lwipy_blocks_close(struct lwipy_blocks *blocks);
 size_t lwipy_blocks_room(const struct lwipy_blocks *blocks);         /* bytes of a frame that fit into one */
 void lwipy_blocks_grow(struct lwipy_blocks *blocks, u32_t more);     /* as far as it is good */
-struct pbuf *lwipy_block_pbuf(struct lwipy_block *block);            /* the frame; pbuf_free() gives the block back */
+/* The frame without its first `skip` bytes; pbuf_free() gives the block back. */
+struct pbuf *lwipy_block_pbuf(struct lwipy_block *block, size_t skip);
 void lwipy_blocks_drop(struct lwipy_block_list *list);               /* of a wire that is cut: back to the arena */
 
 /* At the end of every call: blocks that were given back go to those who fill them. */
@@ -53,6 +56,6 @@ extern struct lwipy_blocks *lwipy_blocks_idle;
 void lwipy_blocks_offer(void);
 
 /* wire.c */
-void lwipy_wire_offer(struct lwipy_wire *wire, int side, struct lwipy_block_list *idle);
+void lwipy_wire_offer(struct lwipy_wire *wire, int side, struct lwipy_blocks *blocks, struct lwipy_block_list *idle);
 
 #endif /* LWIPY_BLOCKS_H */

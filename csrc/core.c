@@ -83,6 +83,7 @@ run_due(void)
   lwipy_stages_run();
   /* Packets to oneself answer each other; a few rounds settle most exchanges, the next poll does the rest. */
   for (round = 0; round < 8; round++) {
+    lwipy_wire_flush();
     if (lwipy_netif_has_work()) {
       lwipy_timers_stir();
       lwipy_netif_poll();
@@ -99,6 +100,7 @@ core_turn(const lwipy_readiness *ready, int count)
 {
   lwipy_links_service(ready, count);
   run_due();
+  lwipy_wire_flush();
   return core_deadline();
 }
 
@@ -106,6 +108,7 @@ core_turn(const lwipy_readiness *ready, int count)
 void
 lwipy_inside_leave(void)
 {
+  lwipy_wire_flush();
   lwipy_links_settle();
   if (lwipy_blocks_idle != NULL) {
     lwipy_blocks_offer();

@@ -271,18 +271,18 @@ lwipy_version(void)
 /* ---- Wires ------------------------------------------------------------------------------------------------------------ */
 
 int
-lwipy_wire(lwipy_core *core_a, int nic_a, lwipy_core *core_b, int nic_b)
+lwipy_wire(lwipy_core *core_a, int nic_a, lwipy_core *core_b, int nic_b, int offload)
 {
   struct lwipy_wire *wire = lwipy_wire_new();
   int result;
   if (wire == NULL) {
     return LWIPY_EMEM;
   }
-  if ((result = lwipy_wire_join(core_a, nic_a, wire, 0)) != 0) {
+  if ((result = lwipy_wire_join(core_a, nic_a, wire, 0, offload)) != 0) {
     lwipy_wire_free(wire);
     return result;
   }
-  if ((result = lwipy_wire_join(core_b, nic_b, wire, 1)) != 0) {
+  if ((result = lwipy_wire_join(core_b, nic_b, wire, 1, offload)) != 0) {
     /* The first end holds it alone now, and frees it when it is cut. */
     lwipy_wire_abandon(wire);
     lwipy_unwire(core_a, nic_a);

@@ -56,7 +56,8 @@ enum { LWIPY_WITHOUT_MERGE = 1,       /* merge.c */
        LWIPY_WITHOUT_ONE_ACK = 2,     /* ack.c */
        LWIPY_WITHOUT_DEMUX = 4,       /* demux.c */
        LWIPY_WITHOUT_BLOCKS = 8,      /* blocks.c */
-       LWIPY_WITHOUT_HOLDING = 16 };  /* held.c */
+       LWIPY_WITHOUT_HOLDING = 16,    /* held.c */
+       LWIPY_WITHOUT_WIRE_OFFLOAD = 32 }; /* wire_offload.c */
 
 enum { LWIPY_PEEK = 1,       /* what is received stays */
        LWIPY_LAST = 2 };     /* an event will say what comes after less than there was room for; nobody asks before */
@@ -228,7 +229,7 @@ const char *lwipy_failure(lwipy_core *core);
 uint32_t *lwipy_attention(lwipy_core *core);
 const char *lwipy_version(void);
 
-int lwipy_wire(lwipy_core *core_a, int nic_a, lwipy_core *core_b, int nic_b);
+int lwipy_wire(lwipy_core *core_a, int nic_a, lwipy_core *core_b, int nic_b, int offload);   /* 1: wire_offload.c */
 /* Drives the core and sleeps, at most so long (-1: without end); the attention word when Python is needed, 0 when the
    time is over, or a code. The core's lock is not held in the sleep. */
 int lwipy_run(lwipy_core *core, int64_t microseconds);
@@ -316,7 +317,7 @@ int lwipy_steer_pick(uint64_t key, int count, const lwipy_address *a, const lwip
 int lwipy_source(lwipy_core *core, const lwipy_address *to, lwipy_address *out);   /* which of ours a packet there has */
 
 int lwipy_unwire(lwipy_core *core, int nic);
-int lwipy_wire_join(lwipy_core *core, int nic, struct lwipy_wire *wire, int side);
+int lwipy_wire_join(lwipy_core *core, int nic, struct lwipy_wire *wire, int side, int offload);
 
 /* Stages between lwIP and the link (stage.h). `add` answers with the stage's number; removing one passes on what it
    keeps. A capture owns `fd` from then on, also when it cannot be added. */

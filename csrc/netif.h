@@ -63,5 +63,7 @@ int lwipy_wire_transmit(struct lwipy_nic *nic, const struct pbuf *p);
 void lwipy_wire_receive(struct lwipy_nic *nic);
 void lwipy_wire_cut(struct lwipy_nic *nic);
 int lwipy_wire_leads_somewhere(const struct lwipy_nic *nic);
+void lwipy_wire_restage(struct lwipy_nic *nic);   /* the interface's stages have changed */
+void lwipy_wire_flush(void);                      /* wire_offload.c: what was bundled is sent */
 
 #endif /* LWIPY_NETIF_H */

@@ -98,6 +98,7 @@ lwipy_stage_new(struct lwipy_nic *nic, const struct lwipy_stage_kind *kind, enum
   *(before != NULL ? &before->next[LWIPY_OUT] : &nic->stages[LWIPY_OUT]) = stage;
   *(behind != NULL ? &behind->next[LWIPY_IN] : &nic->stages[LWIPY_IN]) = stage;
   lwipy_link_restage(nic);
+  lwipy_wire_restage(nic);
   return stage;
 }
 
@@ -124,6 +125,7 @@ end(struct lwipy_stage *stage, int pass_on)
   }
   stage->kind->end(stage, pass_on);
   lwipy_link_restage(nic);
+  lwipy_wire_restage(nic);
   mem_free(stage);
 }
 

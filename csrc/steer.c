@@ -215,6 +215,7 @@ core_steer_open(int number, uint64_t key)
   }
   nic->steer->key = key;
   lwipy_link_restage(nic);
+  lwipy_wire_restage(nic);
   netif_set_down(&nic->netif);
   lwipy_fifo_clear(&nic->out);       /* what lwIP said when the interface came up */
   return 0;

@@ -7,6 +7,8 @@
  * receiver swaps the queue for its own empty one before it reads: the mutex is held for that, or for one frame's copy,
  * never while lwIP works. No core touches what belongs to the other at that time.
  *
+ * Segments of TCP that follow each other may cross as one long frame, in a block of its own kind: wire_offload.c.
+ *
  * Invariants:
  * 1. The wire belongs to both ends; the last one to let go frees it (`ends`).
  * 2. Only the wire's mutex is taken while a core's lock is held, and no core's lock while the mutex is held.
@@ -14,10 +16,10 @@
  *    counted as full.
  * 4. In a queue there are as many frames of no bytes as there are filled blocks.
  */
-#include "blocks.h"
-#include "merge.h"
-#include "netif.h"
+#include "wire.h"
+#include "copy.h"
 #include "loop.h"
+#include "merge.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -25,21 +27,6 @@
 #include "lwip/prot/ethernet.h"
 
 #define SHORT 256                  /* such frames are copied faster than a block is handed over */
-
-struct end {
-  lwipy_core *core;                /* whom to tell that frames wait for this side */
-  struct lwipy_fifo queue;         /* frames towards this side; under the mutex, as all but the last two */
-  struct lwipy_block_list empty, filled;
-  size_t room;                     /* of each block */
-  struct lwipy_blocks *blocks;     /* this side's own, as is what it reads from */
-  struct lwipy_fifo reading;
-};
-
-struct lwipy_wire {
-  lwipy_mutex mutex;
-  int ends;
-  struct end end[2];
-};
 
 static u8_t spare[65536 + SIZEOF_ETH_HDR + SIZEOF_VLAN_HDR];
 
@@ -49,40 +36,58 @@ fill(struct lwipy_block *block, const struct pbuf *p)
   u8_t *to = block->bytes;
   block->length = p->tot_len;
   for (; p != NULL; p = p->next) {
-    memcpy(to, p->payload, p->len);
+    lwipy_copy(to, p->payload, p->len);
     to += p->len;
   }
 }
 
-/* 0, or -1 when there is no room. */
-static int
-put(struct end *end, const struct pbuf *p)
+struct lwipy_block *
+lwipy_wire_next_block(struct lwipy_wire_end *to, struct lwipy_supply *supply)
 {
-  if (p->tot_len > SHORT && p->tot_len <= end->room && end->empty.first != NULL) {
-    if (lwipy_fifo_begin(&end->queue, 0) == 0) {
-      struct lwipy_block *block = lwipy_block_take(&end->empty);
-      fill(block, p);
-      lwipy_block_put(&end->filled, block);
-      return 0;
-    }
-    return -1;
+  struct lwipy_block *block = supply->empty.first != NULL && lwipy_fifo_begin(&to->queue, 0) == 0 ?
+                              lwipy_block_take(&supply->empty) : NULL;
+  if (block != NULL) {
+    block->segments = 1;
+    lwipy_block_put(&to->filled, block);
   }
-  return lwipy_fifo_put(&end->queue, p);
+  return block;
+}
+
+int
+lwipy_wire_put(struct lwipy_wire_end *to, const struct pbuf *p)
+{
+  if (p->tot_len > SHORT && p->tot_len <= to->frames.room && to->frames.empty.first != NULL) {
+    struct lwipy_block *block = lwipy_wire_next_block(to, &to->frames);
+    if (block != NULL) {
+      fill(block, p);
+    }
+    return block != NULL ? 0 : -1;
+  }
+  return lwipy_fifo_put(&to->queue, p);
+}
+
+void
+lwipy_wire_tell(struct lwipy_wire_end *to, size_t used_before)
+{
+  if (used_before == 0 && to->queue.used > 0) {      /* for the rest the other side has been told */
+    lwipy_notify(to->core, LWIPY_HAS_INPUT);
+  }
 }
 
 int
 lwipy_wire_transmit(struct lwipy_nic *nic, const struct pbuf *p)
 {
   struct lwipy_wire *wire = nic->wire;
-  struct end *to = &wire->end[1 - nic->wire_side];
+  struct lwipy_wire_end *to = &wire->end[1 - nic->wire_side];
   int result = -1;
+  if (lwipy_wire_bundle(nic, p)) {
+    return 0;
+  }
   lwipy_mutex_lock(&wire->mutex);
   if (to->core != NULL) {
-    int first = to->queue.used == 0;      /* for the rest the other side has been told */
-    result = put(to, p);
-    if (first && result == 0) {
-      lwipy_notify(to->core, LWIPY_HAS_INPUT);
-    }
+    size_t used = to->queue.used;
+    result = lwipy_wire_put(to, p);
+    lwipy_wire_tell(to, used);
   }
   lwipy_mutex_unlock(&wire->mutex);
   return result;
@@ -90,14 +95,32 @@ lwipy_wire_transmit(struct lwipy_nic *nic, const struct pbuf *p)
 
 /* The blocks that were wanting are made for the next time. */
 static void
-grow(struct lwipy_nic *nic, struct end *own, u32_t missed)
+grow(struct lwipy_nic *nic, struct lwipy_supply *supply, size_t room, u32_t missed)
 {
-  if (own->blocks == NULL) {
-    size_t longest = nic->netif.mtu + (nic->layer == LWIPY_L2 ? SIZEOF_ETH_HDR + SIZEOF_VLAN_HDR : 0);
-    own->blocks = lwipy_blocks_open(nic->wire, nic->wire_side, LWIP_MIN(longest, UINT16_MAX));
+  if (missed == 0 || (lwipy_without & LWIPY_WITHOUT_BLOCKS)) {
+    return;
   }
-  if (own->blocks != NULL) {
-    lwipy_blocks_grow(own->blocks, missed);
+  if (supply->blocks == NULL) {
+    supply->blocks = lwipy_blocks_open(nic->wire, nic->wire_side, room);
+  }
+  if (supply->blocks != NULL) {
+    lwipy_blocks_grow(supply->blocks, missed);
+  }
+}
+
+static size_t
+longest_frame(const struct lwipy_nic *nic)
+{
+  return LWIP_MIN(nic->netif.mtu + (nic->layer == LWIPY_L2 ? (size_t)SIZEOF_ETH_HDR + SIZEOF_VLAN_HDR : 0), UINT16_MAX);
+}
+
+static void
+take_block(struct lwipy_nic *nic, struct lwipy_block *block)
+{
+  if (block->segments > 1) {
+    lwipy_wire_take_long(nic, block);
+  } else {
+    lwipy_nic_input_pbuf(nic, lwipy_block_pbuf(block, 0));
   }
 }
 
@@ -105,23 +128,25 @@ void
 lwipy_wire_receive(struct lwipy_nic *nic)
 {
   struct lwipy_wire *wire = nic->wire;
-  struct end *own = &wire->end[nic->wire_side];
+  struct lwipy_wire_end *own = &wire->end[nic->wire_side];
   struct lwipy_block_list filled;
   struct lwipy_fifo swap;
   const u8_t *frame;
   size_t length;
-  u32_t missed = 0;
+  u32_t missed = 0, wanted;
   lwipy_mutex_lock(&wire->mutex);
   swap = own->queue;
   own->queue = own->reading;
   own->reading = swap;
   filled = own->filled;
   own->filled.first = NULL;
+  wanted = own->wanted;
+  own->wanted = 0;
   lwipy_mutex_unlock(&wire->mutex);
   lwipy_batch_begin();
   while ((frame = lwipy_fifo_peek(&own->reading, spare, &length)) != NULL) {
     if (length == 0) {
-      lwipy_nic_input_pbuf(nic, lwipy_block_pbuf(lwipy_block_take(&filled)));
+      take_block(nic, lwipy_block_take(&filled));
     } else {
       lwipy_nic_input(nic, frame, length);
       missed += length > SHORT;
@@ -129,41 +154,49 @@ lwipy_wire_receive(struct lwipy_nic *nic)
     lwipy_fifo_drop(&own->reading, length);
   }
   lwipy_batch_end();
-  if (missed > 0 && !(lwipy_without & LWIPY_WITHOUT_BLOCKS)) {
-    grow(nic, own, missed);
-  }
+  grow(nic, &own->frames, longest_frame(nic), missed);
+  grow(nic, &own->segments, LWIPY_LONG_FRAME, wanted);
 }
 
 void
-lwipy_wire_offer(struct lwipy_wire *wire, int side, struct lwipy_block_list *idle)
+lwipy_wire_offer(struct lwipy_wire *wire, int side, struct lwipy_blocks *blocks, struct lwipy_block_list *idle)
 {
-  struct end *own = &wire->end[side];
+  struct lwipy_wire_end *own = &wire->end[side];
+  struct lwipy_supply *supply = blocks == own->segments.blocks ? &own->segments : &own->frames;
   lwipy_mutex_lock(&wire->mutex);
-  idle->last->next = own->empty.first;
-  own->empty.first = idle->first;
-  own->room = lwipy_blocks_room(own->blocks);
+  idle->last->next = supply->empty.first;
+  supply->empty.first = idle->first;
+  supply->room = lwipy_blocks_room(blocks);
   lwipy_mutex_unlock(&wire->mutex);
+}
+
+static void
+end_supply(struct lwipy_supply *supply)
+{
+  if (supply->blocks != NULL) {
+    lwipy_blocks_drop(&supply->empty);     /* nobody else looks at them from here on */
+    lwipy_blocks_close(supply->blocks);
+  }
 }
 
 void
 lwipy_wire_cut(struct lwipy_nic *nic)
 {
   struct lwipy_wire *wire = nic->wire;
-  struct end *own;
+  struct lwipy_wire_end *own;
   int last, side;
   if (wire == NULL) {
     return;
   }
+  lwipy_wire_flush();
   nic->wire = NULL;
   own = &wire->end[nic->wire_side];
   lwipy_mutex_lock(&wire->mutex);
   own->core = NULL;
   lwipy_mutex_unlock(&wire->mutex);
-  if (own->blocks != NULL) {
-    lwipy_blocks_drop(&own->empty);        /* nobody else looks at them from here on */
-    lwipy_blocks_drop(&own->filled);
-    lwipy_blocks_close(own->blocks);
-  }
+  lwipy_blocks_drop(&own->filled);
+  end_supply(&own->frames);
+  end_supply(&own->segments);
   lwipy_mutex_lock(&wire->mutex);
   last = --wire->ends == 0;
   lwipy_mutex_unlock(&wire->mutex);
@@ -216,7 +249,7 @@ lwipy_wire_abandon(struct lwipy_wire *wire)
 }
 
 int
-core_wire_join(int number, struct lwipy_wire *wire, int side)
+core_wire_join(int number, struct lwipy_wire *wire, int side, int offload)
 {
   struct lwipy_nic *nic = lwipy_nic(number);
   if (nic == NULL) {
@@ -225,9 +258,11 @@ core_wire_join(int number, struct lwipy_wire *wire, int side)
   lwipy_wire_cut(nic);
   lwipy_mutex_lock(&wire->mutex);
   wire->end[side].core = lwipy_self;
+  wire->end[side].offload = offload && !(lwipy_without & LWIPY_WITHOUT_WIRE_OFFLOAD);
   lwipy_mutex_unlock(&wire->mutex);
   nic->wire_side = side;
   nic->wire = wire;
+  lwipy_wire_restage(nic);
   lwipy_fifo_clear(&nic->out);
   return 0;
 }

@@ -15,6 +15,7 @@ class FastPath(enum.IntFlag):
     DEMUX = lib.LWIPY_WITHOUT_DEMUX  #: connections are found by their hash (demux.c)
     BLOCKS = lib.LWIPY_WITHOUT_BLOCKS  #: frames of a wire are copied once, to where they are read from (blocks.c)
     HOLDING = lib.LWIPY_WITHOUT_HOLDING  #: large sends of bytes are not copied (held.c)
+    WIRE_OFFLOAD = lib.LWIPY_WITHOUT_WIRE_OFFLOAD  #: a wire carries TCP segments uncut (wire_offload.c)
 
     @classmethod
     def named(cls, names: str) -> FastPath:

@@ -82,7 +82,7 @@ class GroupInterface(Interface):
                 self._members.append(nic)
                 inner = check(core, lib.lwipy_steer_add(core, number), name)
                 self._inner.append(inner)
-                check(core, lib.lwipy_wire(core, inner, member._core, nic.number))
+                check(core, lib.lwipy_wire(core, inner, member._core, nic.number, 0))
         except BaseException:
             self.remove()
             raise

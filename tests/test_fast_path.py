@@ -21,7 +21,7 @@ from lwipy import FastPath, Option, TcpEndpoint
 from lwipy.links import Impair
 from lwipy.testing import VirtualTime
 
-OF_BATCHES = (FastPath.MERGE, FastPath.ONE_ACK, FastPath.BLOCKS)  # test_demux.py has the fourth
+OF_BATCHES = (FastPath.MERGE, FastPath.ONE_ACK, FastPath.BLOCKS, FastPath.WIRE_OFFLOAD)  # test_demux.py has another
 EVERYTHING = FastPath(0)
 NOTHING = ~FastPath(0)
 VARIANTS = {
