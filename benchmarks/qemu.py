@@ -6,9 +6,10 @@ a blocking socket of Python's, the kernel's for libslirp and passt, the stack's 
 from accept() to the end of the stream. Address and MTU come to the guest by DHCP: libslirp's leaves 1500, passt's and
 lwipy's say which, and both are measured with 1500 and with 65520.
 
-lwipy comes in two ways. "stream" is `-netdev stream` on a unix socket, which needs no privileges; QEMU offers the
-guest no offloads there, so that the guest's own sums and copies are most of the time, with lwipy as with passt. "TAP"
-is `-netdev tap` in a bridge with the stack's TAP: both have virtio headers, and the guest neither cuts nor sums up.
+lwipy comes in three ways. "vhost-user" has the guest's own virtio rings: the guest neither cuts nor sums up, and no
+frame takes a system call. "stream" is `-netdev stream` on a unix socket; QEMU offers the guest no offloads there, so
+that the guest's own sums and copies are most of the time, with lwipy as with passt. Neither needs privileges, which
+"TAP" does: `-netdev tap` in a bridge with the stack's TAP, where both have virtio headers.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ import lwipy
 from benchmarks.clock import now
 from benchmarks.figures import Case, MissingError, Sample
 from benchmarks.namespace import Namespace, ip
-from lwipy.links import QemuStream, Tap
+from lwipy.links import QemuStream, Tap, VhostUser
 from lwipy.links.base import Link
 from lwipy.services.dhcp import DhcpServer
 from lwipy.stages import Pacing
@@ -118,9 +119,11 @@ class Lines:
             line.guest.send("end\n")
         self._ended.close()
 
-    def _boot(self, name: str, netdev: str, mtu: int, listener: socket.socket) -> None:
+    def _boot(
+        self, name: str, netdev: str, mtu: int, listener: socket.socket, extra: tuple[str, ...] = (), nic: str = ""
+    ) -> None:
         listener.settimeout(30)
-        guest = self._made.QemuGuest(SCRIPT, netdev=netdev, nic=self._nic, extra=CPU)
+        guest = self._made.QemuGuest(SCRIPT, netdev=netdev, nic=self._nic + nic, extra=CPU + extra)
         self._ended.enter_context(guest)
         # One boots at a time: a kernel that gets no processor time gives up.
         guest.expect(f"^@@ standing, MTU {mtu}$", timeout=120)
@@ -153,6 +156,13 @@ class Lines:
         path = self._folder / f"lwipy{len(self.lines)}"
         listener = self._host(QemuStream(path), mtu, pacing)
         self._boot(name, f"stream,server=off,addr.type=unix,addr.path={path}", mtu, listener)
+
+    def lwipy_vhost(self, mtu: int) -> None:
+        path = self._folder / f"vhost{len(self.lines)}"
+        listener = self._host(VhostUser(path), mtu)
+        shared = ("-object", "memory-backend-memfd,id=ram0,size=192M,share=on", "-machine", "memory-backend=ram0")
+        chardev = ("-chardev", f"socket,id=lwipy,path={path}")
+        self._boot("lwipy, vhost-user", "vhost-user,chardev=lwipy", mtu, listener, (*shared, *chardev), ",vectors=0")
 
     def lwipy_tap(self, mtu: int) -> None:
         if not self._may_make_devices():
@@ -232,6 +242,7 @@ class Runs:
 def _virtio(lines: Lines) -> None:
     for mtu in (1500, LARGE):
         lines.lwipy_tap(mtu)
+        lines.lwipy_vhost(mtu)
         lines.lwipy(mtu)
         lines.passt(mtu)
     lines.libslirp()

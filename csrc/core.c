@@ -54,7 +54,10 @@ lwipy_inside_close(void)
 static int64_t
 next_deadline(void)
 {
-  return lwipy_netif_has_work() ? 0 : LWIP_MIN(LWIP_MIN(lwipy_timers_deadline(), lwipy_deadlines_next()), lwipy_stages_due);
+  if (lwipy_netif_has_work() || lwipy_links_have_more()) {
+    return 0;
+  }
+  return LWIP_MIN(LWIP_MIN(lwipy_timers_deadline(), lwipy_deadlines_next()), lwipy_stages_due);
 }
 
 static int64_t

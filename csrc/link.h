@@ -16,10 +16,12 @@ void lwipy_link_free(struct lwipy_nic *nic);
 void lwipy_link_restage(struct lwipy_nic *nic);   /* the interface's stages have changed */
 void lwipy_links_service(const lwipy_readiness *ready, int count);   /* at the start of a turn */
 void lwipy_watch_is_ready(int number);   /* watch.c */
+int lwipy_links_have_more(void);     /* one is to be served without being ready */
 void lwipy_links_settle(void);       /* at the end of every call: output goes out, what ended is closed */
 
 #ifndef _WIN32
 #include <sys/socket.h>
+#include <sys/uio.h>
 
 struct lwipy_link_kind {
   /* One batch from the descriptor into lwIP. 0, or an errno (or LWIPY_LINK_END) with which the link ends. */
@@ -36,6 +38,9 @@ struct lwipy_link_kind {
   /* In place of write() and the queue: everything about a frame. 0, LWIPY_LINK_FULL or LWIPY_LINK_ERROR; send() is
      called at the end of the call. */
   int (*transmit)(struct lwipy_link *link, const struct pbuf *p);
+  /* Of kinds that write frame by frame: 1: written, 0: not now, LWIPY_LINK_ERROR: refused, `ended` is set if for good. */
+  int (*pieces)(struct lwipy_link *link, const struct iovec *pieces, int count);
+  int by_edge;                     /* the descriptor is never read, every write to it counts */
 };
 
 #define LWIPY_LINK_END    -1       /* an orderly end, in place of an errno */
@@ -64,24 +69,39 @@ struct lwipy_link {
   u8_t heard;
   int waiter;                      /* see link_dgram.c */
   u8_t moved;                      /* something was sent since the last wait */
+  u8_t more;                       /* the next turn is to serve it, whatever the poller says: lwipy_link_again() */
   struct lwipy_vnet *vnet;         /* of devices with virtio-net headers, see link_vnet.c */
+  struct lwipy_vhost *vhost;       /* of rings, see link_vhost.c */
 };
 
 #define LWIPY_LINK_BATCH ((size_t)256 << 10)
 #define LWIPY_LINK_FRAMES 64       /* at most in a batch of single frames */
 
-extern const struct lwipy_link_kind lwipy_link_stream, lwipy_link_dgram, lwipy_link_tun, lwipy_link_vnet;
+extern const struct lwipy_link_kind lwipy_link_stream, lwipy_link_dgram, lwipy_link_tun, lwipy_link_vnet, lwipy_link_vhost;
 
 void lwipy_link_tell(struct lwipy_link *link, u32_t news, int reason);
 size_t lwipy_link_frame_room(const struct lwipy_link *link);   /* the longest frame that makes sense, and one byte */
 int lwipy_dgram_open(struct lwipy_link *link, int fd, const char *peer, size_t peer_length);
 void lwipy_dgram_close(struct lwipy_link *link);
-/* link_tun.c: 1: written, 0: not now, LWIPY_LINK_ERROR: refused, and `ended` is set if for good. */
-struct iovec;
+/* link_fd.c: core_link_open() for any kind; another turn, at once. */
+int lwipy_link_start(int number, int kind, int fd, const char *peer, size_t peer_length);
+void lwipy_link_again(struct lwipy_link *link);
+/* link_tun.c */
 int lwipy_tun_write(struct lwipy_link *link, const struct iovec *pieces, int count);
-int lwipy_tun_drain(struct lwipy_link *link);   /* the kind's send() */
+int lwipy_tun_drain(struct lwipy_link *link);   /* the send() of kinds that have pieces() */
+/* link_vnet.c: frames with virtio-net headers, whatever they lie in. */
+#define LWIPY_VNET_LONGEST (UINT16_MAX + SIZEOF_ETH_HDR + SIZEOF_VLAN_HDR)
+struct lwipy_vnet_header;
 int lwipy_vnet_open(struct lwipy_link *link);
 void lwipy_vnet_close(struct lwipy_link *link);
+void lwipy_vnet_agree(struct lwipy_link *link, int features);   /* what the device does: LWIPY_OFFLOAD_... */
+int lwipy_vnet_transmit(struct lwipy_link *link, const struct pbuf *p);
+int lwipy_vnet_send(struct lwipy_link *link);
+u8_t *lwipy_vnet_room(struct lwipy_link *link);   /* for a frame of LWIPY_VNET_LONGEST bytes; NULL: no memory */
+void lwipy_vnet_take(struct lwipy_link *link, const struct lwipy_vnet_header *header, size_t length);   /* it is there */
+/* link_vhost.c; a part of these is elsewhere: no Linux */
+int lwipy_vhost_begin(struct lwipy_link *link, const char *device);
+void lwipy_vhost_end(struct lwipy_link *link);
 void lwipy_dgram_describe(const struct lwipy_link *link, char *out, size_t room);
 #endif
 

@@ -5,8 +5,8 @@
  * (at most LWIPY_LINK_BATCH bytes) and gives frame by frame to lwIP. What lwIP sends meanwhile, in this call or any
  * other, collects in the link's queue and goes out when the call ends, in few system calls. If the descriptor does
  * not take all of it, the rest waits until the poller says that it is writable; if the queue is full, frames are
- * dropped and counted. Nothing here ever blocks. The kinds (link_stream.c, link_dgram.c, link_tun.c, link_vnet.c) know how frames
- * lie on their descriptor.
+ * dropped and counted. Nothing here ever blocks. The kinds (link_stream.c, link_dgram.c, link_tun.c, link_vnet.c,
+ * link_vhost.c) know how frames lie on their descriptor.
  *
  * Invariants:
  * 1. `fd` is in the poller's set while it is open, waiting for writability only while something waits to be written.
@@ -33,9 +33,15 @@
 #define FLUSH_AT ((size_t)128 << 10)    /* output does not collect beyond this, it would leave the cache */
 
 static const struct lwipy_link_kind *const kinds[] = {
-  NULL, &lwipy_link_stream, &lwipy_link_dgram, &lwipy_link_tun, &lwipy_link_vnet
+  NULL, &lwipy_link_stream, &lwipy_link_dgram, &lwipy_link_tun, &lwipy_link_vnet,
+#ifdef __linux__
+  &lwipy_link_vhost
+#else
+  NULL
+#endif
 };
 static struct lwipy_link *dirty;
+static int eager;                       /* how many links have more to do than the poller knows */
 
 static void
 touch(struct lwipy_link *link)
@@ -45,6 +51,26 @@ touch(struct lwipy_link *link)
     link->next_dirty = dirty;
     dirty = link;
   }
+}
+
+void
+lwipy_link_again(struct lwipy_link *link)
+{
+  eager += !link->more;
+  link->more = 1;
+}
+
+static void
+calm(struct lwipy_link *link)
+{
+  eager -= link->more;
+  link->more = 0;
+}
+
+int
+lwipy_links_have_more(void)
+{
+  return eager > 0;
 }
 
 void
@@ -69,6 +95,8 @@ static void
 close_descriptor(struct lwipy_link *link)
 {
   lwipy_vnet_close(link);
+  lwipy_vhost_end(link);
+  calm(link);
   if (link->fd >= 0) {
     lwipy_dgram_close(link);
     lwipy_poller_unset(lwipy_self, link->fd);
@@ -105,14 +133,17 @@ link_of(struct lwipy_nic *nic, int number)
 int
 core_link_open(int number, int kind, int fd, const char *peer, size_t peer_length)
 {
+  return kind < LWIPY_LINK_STREAM || kind > LWIPY_LINK_VNET ? LWIPY_EARG : lwipy_link_start(number, kind, fd, peer, peer_length);
+}
+
+int
+lwipy_link_start(int number, int kind, int fd, const char *peer, size_t peer_length)
+{
   struct lwipy_nic *nic = lwipy_nic(number);
   struct lwipy_link *link;
   int result;
   if (nic == NULL) {
     return LWIPY_ENODEV;
-  }
-  if (kind < LWIPY_LINK_STREAM || kind > LWIPY_LINK_VNET) {
-    return LWIPY_EARG;
   }
   if ((link = link_of(nic, number)) == NULL) {
     return LWIPY_EMEM;
@@ -125,7 +156,11 @@ core_link_open(int number, int kind, int fd, const char *peer, size_t peer_lengt
   if (kind == LWIPY_LINK_VNET && (result = lwipy_vnet_open(link)) != 0) {
     return result;
   }
-  if ((result = lwipy_poller_set(lwipy_self, fd, LWIPY_TAG_LINK(number), LWIPY_POLL_IN)) != 0) {
+  if (kind == LWIPY_LINK_VHOST && (result = lwipy_vhost_begin(link, peer)) != 0) {
+    return result;
+  }
+  if ((result = lwipy_poller_set(lwipy_self, fd, LWIPY_TAG_LINK(number),
+                                 LWIPY_POLL_IN | (link->kind->by_edge ? LWIPY_EDGE : 0))) != 0) {
     return result;
   }
   link->fd = fd;
@@ -257,6 +292,7 @@ service(struct lwipy_link *link, u32_t events)
   if (link->fd < 0) {
     return;
   }
+  calm(link);
   if (events & LWIPY_POLL_IN) {
     lwipy_timers_stir();
     lwipy_batch_begin();
@@ -273,6 +309,12 @@ void
 lwipy_links_service(const lwipy_readiness *ready, int count)
 {
   int i;
+  for (i = 1; eager > 0 && i < 256; i++) {
+    struct lwipy_nic *nic = lwipy_nic(i);
+    if (nic != NULL && nic->link != NULL && nic->link->more) {
+      service(nic->link, LWIPY_POLL_IN);
+    }
+  }
   for (i = 0; i < count; i++) {
     int number = (int)LWIPY_TAG_NUMBER(ready[i].tag);
     if (LWIPY_TAG_KIND(ready[i].tag) == LWIPY_TAG_KIND(LWIPY_TAG_WATCH(0))) {

@@ -1,8 +1,9 @@
 /*
- * Where there are no such links (Windows): every attempt is refused.
+ * Where there are no such links (Windows), and a guest's rings are none (not Linux): every attempt is refused.
  */
-#ifdef _WIN32
 #include "link.h"
+
+#ifdef _WIN32
 
 int
 lwipy_link_transmit(struct lwipy_link *link, const struct pbuf *p)
@@ -23,6 +24,12 @@ lwipy_links_service(const lwipy_readiness *ready, int count)
 {
   (void)ready;
   (void)count;
+}
+
+int
+lwipy_links_have_more(void)
+{
+  return 0;
 }
 
 void
@@ -76,5 +83,48 @@ core_link_news(lwipy_link_event *out, int room)
   (void)out;
   (void)room;
   return 0;
+}
+#endif
+
+#ifndef __linux__
+#ifndef _WIN32
+int
+lwipy_vhost_begin(struct lwipy_link *link, const char *device)
+{
+  (void)link;
+  (void)device;
+  return LWIPY_ENOTSUP;
+}
+
+void
+lwipy_vhost_end(struct lwipy_link *link)
+{
+  (void)link;
+}
+#endif
+
+int
+core_vhost_open(int number, const lwipy_vhost_device *device)
+{
+  (void)number;
+  (void)device;
+  return LWIPY_ENOTSUP;
+}
+
+int
+core_vhost_bases(int number, uint32_t *out)
+{
+  (void)number;
+  (void)out;
+  return LWIPY_ENOTCONN;
+}
+
+int
+core_vhost_set_call(int number, int ring, int fd)
+{
+  (void)number;
+  (void)ring;
+  (void)fd;
+  return LWIPY_ENOTCONN;
 }
 #endif

@@ -11,7 +11,6 @@
 
 #ifndef _WIN32
 #include <errno.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #define PIECES 16
@@ -80,7 +79,7 @@ lwipy_tun_drain(struct lwipy_link *link)
     pieces[0].iov_base = start;
     pieces[1].iov_len = lwipy_fifo_piece(out, sizeof(u32_t) + pieces[0].iov_len, length - pieces[0].iov_len, &start);
     pieces[1].iov_base = start;
-    result = lwipy_tun_write(link, pieces, pieces[1].iov_len > 0 ? 2 : 1);
+    result = link->kind->pieces(link, pieces, pieces[1].iov_len > 0 ? 2 : 1);
     if (result == 0) {
       link->blocked = 1;
       return 0;
@@ -117,6 +116,7 @@ tun_receive(struct lwipy_link *link)
 }
 
 const struct lwipy_link_kind lwipy_link_tun = {
-  .receive = tun_receive, .send = lwipy_tun_drain, .prefix = tun_prefix, .write = tun_write
+  .receive = tun_receive, .send = lwipy_tun_drain, .prefix = tun_prefix, .write = tun_write,
+  .pieces = lwipy_tun_write
 };
 #endif

@@ -7,7 +7,8 @@
  * no block of 64 KB is held for some bytes. Out: lwIP writes no sums for TCP on this interface; segments are bundled
  * (bundle.c) until the call ends, and the device sums up and cuts. What the device agreed to (lwipy_link_set_offload)
  * holds only while the interface has no stages and is no group's: a capture, a bad network, a burst limit and other
- * stacks are to see real frames.
+ * stacks are to see real frames. What comes long all the same is cut here. The same of frames in a guest's rings, which
+ * link_vhost.c moves.
  *
  * Invariants:
  * 1. `active` is what lwIP relies on; it is a part of `agreed`, and changes in update() only.
@@ -25,7 +26,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/uio.h>
 #ifdef __linux__
 #include <sys/ioctl.h>
 #include <linux/if_tun.h>
@@ -34,14 +34,13 @@
 #include "lwip/ip.h"
 #include "lwip/mem.h"
 
-#define LONGEST_FRAME (UINT16_MAX + SIZEOF_ETH_HDR + SIZEOF_VLAN_HDR)
 #define WORTH_KEEPING 24576            /* bytes of a frame that is not copied */
 #define BATCH_FRAMES  64
 #define BATCH_BYTES   ((size_t)1 << 20)
 
 struct block {
   struct pbuf_custom pbuf;             /* first, so that it is the block */
-  u8_t bytes[LONGEST_FRAME + 1];       /* and one, so that a longer frame shows */
+  u8_t bytes[LWIPY_VNET_LONGEST + 1];       /* and one, so that a longer frame shows */
 };
 
 struct lwipy_vnet {
@@ -59,7 +58,9 @@ tell_device(const struct lwipy_link *link, int features)
   unsigned long flags = (features & LWIPY_OFFLOAD_CSUM ? TUN_F_CSUM : 0) |
                         (features & LWIPY_OFFLOAD_TSO4 ? TUN_F_TSO4 : 0) |
                         (features & LWIPY_OFFLOAD_TSO6 ? TUN_F_TSO6 : 0);
-  ioctl(link->fd, TUNSETOFFLOAD, flags);
+  if (link->vhost == NULL) {
+    ioctl(link->fd, TUNSETOFFLOAD, flags);
+  }
 #else
   (void)link;
   (void)features;
@@ -93,6 +94,13 @@ lwipy_link_restage(struct lwipy_nic *nic)
   }
 }
 
+void
+lwipy_vnet_agree(struct lwipy_link *link, int features)
+{
+  link->vnet->agreed = link->vnet->active = features;
+  update(link);
+}
+
 int
 core_link_set_offload(int number, int features)
 {
@@ -103,8 +111,7 @@ core_link_set_offload(int number, int features)
   if (nic->link == NULL || nic->link->vnet == NULL) {
     return LWIPY_ENOTSUP;
   }
-  nic->link->vnet->agreed = nic->link->vnet->active = features;
-  update(nic->link);
+  lwipy_vnet_agree(nic->link, features);
   return 0;
 }
 
@@ -115,7 +122,7 @@ static int
 emit(struct lwipy_link *link, const struct iovec *pieces, int count)
 {
   size_t length = 0;
-  int i, result = link->out.used == 0 ? lwipy_tun_write(link, pieces, count) : 0;
+  int i, result = link->out.used == 0 ? link->kind->pieces(link, pieces, count) : 0;
   if (result != 0) {
     return result > 0 ? 0 : result;
   }
@@ -204,8 +211,8 @@ lacks_sum(const u8_t *frame, const struct lwipy_layout *at)
   return frame[at->transport + 16] == 0 && frame[at->transport + 17] == 0;
 }
 
-static int
-vnet_transmit(struct lwipy_link *link, const struct pbuf *p)
+int
+lwipy_vnet_transmit(struct lwipy_link *link, const struct pbuf *p)
 {
   struct lwipy_vnet *vnet = link->vnet;
   const u8_t *frame = p->payload;
@@ -224,8 +231,8 @@ vnet_transmit(struct lwipy_link *link, const struct pbuf *p)
   return tso && lwipy_bundle_add(&vnet->bundle, p, &at) ? 0 : send_single(link, p, &at);
 }
 
-static int
-vnet_send(struct lwipy_link *link)
+int
+lwipy_vnet_send(struct lwipy_link *link)
 {
   flush(link);
   return link->ended ? link->ended : lwipy_tun_drain(link);
@@ -247,7 +254,7 @@ take_long(struct lwipy_link *link, size_t length)
   struct block *block = link->vnet->spare;
   size_t skip = nic->layer == LWIPY_L2 ? SIZEOF_ETH_HDR : 0;
   struct pbuf *p;
-  if ((length = lwipy_nic_admit(nic, block->bytes, length, LONGEST_FRAME)) == 0) {
+  if ((length = lwipy_nic_admit(nic, block->bytes, length, LWIPY_VNET_LONGEST)) == 0) {
     return;
   }
   length -= skip;
@@ -268,7 +275,13 @@ take_long(struct lwipy_link *link, size_t length)
 }
 
 static void
-take(struct lwipy_link *link, const struct lwipy_vnet_header *header, size_t length)
+take_piece(void *nic, const u8_t *frame, size_t length)
+{
+  lwipy_nic_input(nic, frame, length);
+}
+
+void
+lwipy_vnet_take(struct lwipy_link *link, const struct lwipy_vnet_header *header, size_t length)
 {
   struct lwipy_nic *nic = link->nic;
   u8_t *frame = link->vnet->spare->bytes;
@@ -281,6 +294,10 @@ take(struct lwipy_link *link, const struct lwipy_vnet_header *header, size_t len
     return;
   }
   if ((verdict & LWIPY_FRAME_CHECKED) && wants_real_frames(nic)) {
+    if (verdict & LWIPY_FRAME_LONG) {
+      lwipy_offload_cut(header, frame, length, nic->layer, nic->netif.mtu, take_piece, nic);
+      return;
+    }
     if (header->flags & LWIPY_VNET_NEEDS_CSUM) {
       lwipy_offload_complete(header, frame, length);
     }
@@ -299,14 +316,23 @@ take(struct lwipy_link *link, const struct lwipy_vnet_header *header, size_t len
   NETIF_SET_CHECKSUM_CTRL(&nic->netif, sums);
 }
 
+u8_t *
+lwipy_vnet_room(struct lwipy_link *link)
+{
+  struct lwipy_vnet *vnet = link->vnet;
+  if (vnet->spare == NULL) {
+    vnet->spare = mem_malloc(sizeof(*vnet->spare));
+  }
+  return vnet->spare != NULL ? vnet->spare->bytes : NULL;
+}
+
 /* The length of the next frame with its header; 0: the end, or -1 and errno. */
 static ssize_t
 read_frame(struct lwipy_link *link, struct lwipy_vnet_header *header)
 {
-  struct lwipy_vnet *vnet = link->vnet;
-  struct iovec pieces[2] = { { header, LWIPY_VNET_HEADER }, { NULL, LONGEST_FRAME + 1 } };
+  struct iovec pieces[2] = { { header, LWIPY_VNET_HEADER }, { lwipy_vnet_room(link), LWIPY_VNET_LONGEST + 1 } };
   ssize_t got;
-  if (vnet->spare == NULL && (vnet->spare = mem_malloc(sizeof(*vnet->spare))) == NULL) {
+  if (pieces[1].iov_base == NULL) {
     /* The frame is lost, but the device must not stay readable. */
     pieces[1].iov_base = link->in;
     if ((got = readv(link->fd, pieces, 2)) > 0) {
@@ -315,7 +341,6 @@ read_frame(struct lwipy_link *link, struct lwipy_vnet_header *header)
     }
     return got;
   }
-  pieces[1].iov_base = vnet->spare->bytes;
   return readv(link->fd, pieces, 2);
 }
 
@@ -329,7 +354,7 @@ vnet_receive(struct lwipy_link *link)
     ssize_t got = read_frame(link, &header);
     if (got > LWIPY_VNET_HEADER && link->vnet->spare != NULL) {
       taken += (size_t)got;
-      take(link, &header, (size_t)got - LWIPY_VNET_HEADER);
+      lwipy_vnet_take(link, &header, (size_t)got - LWIPY_VNET_HEADER);
     } else if (got > 0) {
       link->nic->count.rx_offload += link->vnet->spare != NULL;
     } else if (got == 0) {
@@ -368,6 +393,6 @@ lwipy_vnet_close(struct lwipy_link *link)
 }
 
 const struct lwipy_link_kind lwipy_link_vnet = {
-  .receive = vnet_receive, .send = vnet_send, .transmit = vnet_transmit
+  .receive = vnet_receive, .send = lwipy_vnet_send, .transmit = lwipy_vnet_transmit, .pieces = lwipy_tun_write
 };
 #endif

@@ -71,7 +71,8 @@ enum { LWIPY_NETIF_UP = 1, LWIPY_NETIF_LINK = 2 };
 enum { LWIPY_LINK_STREAM = 1,     /* each frame behind its length, 32 bits big-endian */
        LWIPY_LINK_DGRAM = 2,      /* one frame a datagram */
        LWIPY_LINK_TUN = 3,        /* one frame a read or write: a TAP or TUN device, without packet information */
-       LWIPY_LINK_VNET = 4 };     /* the same, each frame behind a virtio-net header of 10 bytes */
+       LWIPY_LINK_VNET = 4,       /* the same, each frame behind a virtio-net header of 10 bytes */
+       LWIPY_LINK_VHOST = 5 };    /* a guest's virtio rings: lwipy_vhost_open() */
 enum { LWIPY_OFFLOAD_CSUM = 1, LWIPY_OFFLOAD_TSO4 = 2, LWIPY_OFFLOAD_TSO6 = 4 };
 enum { LWIPY_LINK_LOST = 1,       /* the link has ended; `reason` says why, 0 for an orderly end */
        LWIPY_LINK_HEARD = 2,      /* the first datagram of a peer */
@@ -99,8 +100,34 @@ typedef struct {
   int nic;
   uint32_t news;               /* LWIPY_LINK_... bits */
   int reason;                  /* errno */
-  uint32_t announced;          /* with EPROTO: the length of frame that the stream announced */
+  uint32_t announced;          /* with EPROTO: the length of frame that the stream announced; with EBADMSG: why a ring
+                                  is not to be trusted, see vhost_ring.h */
 } lwipy_link_event;
+
+/* What a master says of a guest's virtio-net device (vhost-user). */
+enum { LWIPY_VHOST_REGIONS = 8 };
+
+typedef struct {
+  int fd;
+  uint64_t guest, user, size;  /* addresses in the guest and in the emulator, bytes */
+  uint64_t offset;             /* in the file */
+} lwipy_vhost_region;
+
+typedef struct {
+  int kick, call;              /* eventfds, not blocking; `call` may be -1 */
+  uint32_t size;               /* descriptors */
+  uint32_t base;               /* index of the first buffer to take */
+  uint64_t descriptors, available, used;   /* addresses in the emulator */
+} lwipy_vhost_ring;
+
+typedef struct {
+  uint32_t count;
+  lwipy_vhost_region regions[8];
+  lwipy_vhost_ring rings[2];   /* 0: to the guest, 1: from it */
+  int header;                  /* bytes before each frame, 10 or 12 */
+  int mergeable, event_index;  /* VIRTIO_NET_F_MRG_RXBUF, VIRTIO_RING_F_EVENT_IDX */
+  int offload;                 /* LWIPY_OFFLOAD_... bits: what the guest takes */
+} lwipy_vhost_device;
 
 typedef struct {
   int open;                    /* there is a descriptor */
@@ -298,6 +325,11 @@ int lwipy_netif_deliver(lwipy_core *core, int nic, int on);   /* 1: frames for t
 int lwipy_link_open(lwipy_core *core, int nic, int kind, int fd, const char *peer, size_t peer_length);
 /* What the device of an LWIPY_LINK_VNET has agreed to do: LWIPY_OFFLOAD_... bits. */
 int lwipy_link_set_offload(lwipy_core *core, int nic, int features);
+/* A guest's rings take the link's place (link_vhost.c). The core keeps `kick` and `call` of both, and closes them in
+   the end; a code: they are still the caller's. The file of a region is not needed afterwards. */
+int lwipy_vhost_open(lwipy_core *core, int nic, const lwipy_vhost_device *device);
+int lwipy_vhost_bases(lwipy_core *core, int nic, uint32_t *out);   /* the index at which each ring is to go on */
+int lwipy_vhost_set_call(lwipy_core *core, int nic, int ring, int fd);   /* -1 for none; takes it over, as above */
 int lwipy_link_close(lwipy_core *core, int nic);   /* the interface has a link, but no wire now: its link is down */
 int lwipy_link_get_status(lwipy_core *core, int nic, lwipy_link_status *out);
 int lwipy_link_news(lwipy_core *core, lwipy_link_event *out, int room);

@@ -181,3 +181,46 @@ lwipy_offload_leave_sum(struct lwipy_vnet_header *header, u8_t *headers, const s
   header->csum_offset = (u16_t)sum_offset(at);
   memcpy(headers + header->csum_start + header->csum_offset, &sum, sizeof(sum));
 }
+
+/* ---- Long frames for those who want real ones -------------------------------------------------------------------------- */
+
+#define LEAST_SEGMENT 536                /* bytes; who asks for less could have thousands made of one frame */
+
+/* Each piece is made where it lies: its headers overwrite the end of the one before, which is gone by then. */
+void
+lwipy_offload_cut(const struct lwipy_vnet_header *header, u8_t *frame, size_t length, int layer, size_t mtu,
+                  void (*give)(void *to, const u8_t *frame, size_t length), void *to)
+{
+  struct lwipy_vnet_header sum;
+  struct lwipy_layout at;
+  u8_t headers[LWIPY_LONGEST_HEADERS], *tcp;
+  size_t done, size, room, bytes;
+  u32_t sequence;
+  unsigned id;
+  if (!lwipy_layout_of(frame, length, length, layer, &at) || at.payload > sizeof(headers)) {
+    return;
+  }
+  room = LWIP_MAX(mtu, (size_t)(at.payload - at.network) + 1) - (at.payload - at.network);
+  size = LWIP_MIN(LWIP_MAX(header->gso_size, LEAST_SEGMENT), room);
+  bytes = at.end - at.payload;
+  memcpy(headers, frame, at.payload);
+  tcp = headers + at.transport;
+  sequence = (u32_t)be16(tcp + 4) << 16 | be16(tcp + 6);
+  id = be16(headers + at.network + 4);
+  for (done = 0; done < bytes; done += size) {
+    size_t payload = LWIP_MIN(size, bytes - done);
+    u8_t *piece = frame + done, *piece_tcp = piece + at.transport;
+    memcpy(piece, headers, at.payload);
+    put_be16(piece_tcp + 4, (sequence + (u32_t)done) >> 16);
+    put_be16(piece_tcp + 6, sequence + (u32_t)done);
+    if (done + payload < bytes) {
+      piece_tcp[13] &= (u8_t)~(TCP_FIN | TCP_PSH);
+    }
+    if (at.version == 4) {
+      put_be16(piece + at.network + 4, id++);
+    }
+    lwipy_offload_leave_sum(&sum, piece, &at, payload);
+    lwipy_offload_complete(&sum, piece, at.payload + payload);
+    give(to, piece, at.payload + payload);
+  }
+}

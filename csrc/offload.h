@@ -43,6 +43,11 @@ enum { LWIPY_FRAME_LIES = -1,
 int lwipy_offload_judge(const struct lwipy_vnet_header *header, uint8_t *frame, size_t length, int layer);
 void lwipy_offload_complete(const struct lwipy_vnet_header *header, uint8_t *frame, size_t length);
 
+/* Cuts a long frame that was judged to be one into segments of its header's size, as far as the MTU allows; each is
+   given on as a real frame. The frame is overwritten. */
+void lwipy_offload_cut(const struct lwipy_vnet_header *header, uint8_t *frame, size_t length, int layer, size_t mtu,
+                       void (*give)(void *to, const uint8_t *frame, size_t length), void *to);
+
 /* Has the device sum up a TCP packet that consists of these headers and `payload` bytes: its length, IPv4's checksum
    and the sum of TCP's pseudo header are written into it. */
 void lwipy_offload_leave_sum(struct lwipy_vnet_header *header, uint8_t *headers, const struct lwipy_layout *at,

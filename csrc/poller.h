@@ -12,7 +12,8 @@
 
 #include "lwipy.h"
 
-enum { LWIPY_POLL_IN = 1, LWIPY_POLL_OUT = 2, LWIPY_ONCE = 4 };   /* ONCE: silent after one report, until set again */
+enum { LWIPY_POLL_IN = 1, LWIPY_POLL_OUT = 2, LWIPY_ONCE = 4, LWIPY_EDGE = 8 };
+/* ONCE: silent after one report, until set again. EDGE: one report for each change (Linux). */
 
 #define LWIPY_TAG_WAKE        0u
 #define LWIPY_TAG_LINK(nic)   (1u << 28 | (uint32_t)(nic))

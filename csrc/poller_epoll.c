@@ -79,7 +79,7 @@ lwipy_poller_set(lwipy_core *core, int fd, uint32_t tag, int interest)
     return poller;
   }
   event.events = (interest & LWIPY_POLL_IN ? EPOLLIN : 0) | (interest & LWIPY_POLL_OUT ? EPOLLOUT : 0) |
-                 (interest & LWIPY_ONCE ? EPOLLONESHOT : 0);
+                 (interest & LWIPY_ONCE ? EPOLLONESHOT : 0) | (interest & LWIPY_EDGE ? EPOLLET : 0);
   if (epoll_ctl(poller, EPOLL_CTL_MOD, fd, &event) != 0 &&
       (errno != ENOENT || epoll_ctl(poller, EPOLL_CTL_ADD, fd, &event) != 0)) {
     return LWIPY_ESYSTEM - errno;

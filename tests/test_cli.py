@@ -22,7 +22,7 @@ def lines_of(process: subprocess.Popen[str], text: str) -> str:
     raise AssertionError(f"it ended without {text!r}")
 
 
-@pytest.mark.parametrize("way", ["--qemu", "--qemu-dgram"])
+@pytest.mark.parametrize("way", ["--qemu", "--qemu-dgram", "--qemu-vhost"])
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_share_says_how_to_start_the_guest_and_ends_in_order(tmp_path: Path, way: str, ending: signal.Signals) -> None:
     path = tmp_path / "guest.sock"
@@ -36,9 +36,9 @@ def test_share_says_how_to_start_the_guest_and_ends_in_order(tmp_path: Path, way
             assert process.wait(30) == 0
         finally:
             process.kill()
-    assert arguments[::2] == ["-netdev", "-device"]
-    netdev, device = arguments[1::2]
-    assert str(path) in netdev
+    said = dict(zip(arguments[::2], arguments[1::2], strict=True))
+    netdev, device = said["-netdev"], said["-device"]
+    assert str(path) in said.get("-chardev", netdev)
     assert f"netdev={netdev.split('id=')[1].split(',')[0]}" in device.split(",")
     assert not path.exists()
 

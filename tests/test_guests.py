@@ -24,7 +24,7 @@ from guests.scripts import ECHO_SIZES, listener, main_job
 from lwipy.blocking import ping
 from lwipy.gateway import Gateway
 from lwipy.interface import Interface
-from lwipy.links import QemuDgram, QemuStream
+from lwipy.links import QemuDgram, QemuStream, VhostUser
 from lwipy.links.base import Link
 from lwipy.stages import Pacing
 
@@ -92,28 +92,32 @@ def script(download: str = "file.bin", upload: int = UPLOAD) -> str:
     return job + listener(7000) + "read answer\n"
 
 
-def link_for(kind: str, tmp_path: Path) -> tuple[Link, str]:
-    """A link and what QEMU is to be told of it."""
+def link_for(kind: str, tmp_path: Path) -> tuple[Link, str, list[str]]:
+    """A link and what QEMU is to be told of it: a netdev, and more options."""
     path = tmp_path / "guest.sock"
     if kind == "stream":
-        return QemuStream(str(path)), f"stream,server=off,addr.type=unix,addr.path={path}"
+        return QemuStream(str(path)), f"stream,server=off,addr.type=unix,addr.path={path}", []
+    if kind == "vhost":
+        memory = ["-object", "memory-backend-memfd,id=ram0,size=192M,share=on", "-machine", "memory-backend=ram0"]
+        return VhostUser(path), "vhost-user,chardev=c", [*memory, "-chardev", f"socket,id=c,path={path}"]
     guest = tmp_path / "qemu.sock"
     local, remote = f"local.type=unix,local.path={guest}", f"remote.type=unix,remote.path={path}"
-    return QemuDgram(str(path), str(guest)), f"dgram,{local},{remote}"
+    return QemuDgram(str(path), str(guest)), f"dgram,{local},{remote}", []
 
 
 @pytest.mark.parametrize("loss", [0.0, 0.01])
-@pytest.mark.parametrize("kind", ["stream", "dgram"])
+@pytest.mark.parametrize("kind", ["stream", "dgram", "vhost"])
 def test_a_guest_in_qemu(kind: str, loss: float, folder: Folder, tmp_path: Path) -> None:
     need("qemu")
-    link, netdev = link_for(kind, tmp_path)
+    link, netdev, extra = link_for(kind, tmp_path)
+    nic = "virtio-net-pci" + (",vectors=0" if kind == "vhost" else "")
 
     def prepare(nic: Interface) -> None:
         if loss:
             nic.impair(loss=loss, seed=7)
 
     with Gateway(link, folder=folder.path, writable=True, prepare=prepare) as gateway:
-        with QemuGuest(script(), netdev=netdev) as guest:
+        with QemuGuest(script(), netdev=netdev, nic=nic, extra=extra) as guest:
             talk(guest, gateway)
             report = guest.wait(60)
     check(report, folder, lossy=loss > 0)

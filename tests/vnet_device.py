@@ -10,7 +10,7 @@ import random
 import socket
 import struct
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import lwipy
 from lwipy._native import check, lib
@@ -211,13 +211,18 @@ class OffloadPair:
 
     def __init__(self, offloads: int = CSUM | TSO4 | TSO6, mtu: int = 1500) -> None:
         self.now = 0.0
-        self.device = Device()
         self.near, self.far = lwipy.Stack(clock=lambda: self.now), lwipy.Stack(clock=lambda: self.now)
-        self.link = FakeTap(self.device.fd, offloads)
+        self.link: Any
+        self.device, self.link = self.plug(offloads)
         self.nic = self.near.add_interface(self.link, mac="02:00:00:00:00:01", ipv4="10.0.0.1/24", ipv6="fd00::1/64")
         self.peer = self.far.add_interface(mac="02:00:00:00:00:02", ipv4="10.0.0.2/24", ipv6="fd00::2/64", mtu=mtu)
         self.join = False
         self.loses: Callable[[], bool] = lambda: False
+
+    def plug(self, offloads: int) -> tuple[Device, DescriptorLink]:
+        """The device, and the near stack's link to it."""
+        device = Device()
+        return device, FakeTap(device.fd, offloads)
 
     def close(self) -> None:
         self.near.close()

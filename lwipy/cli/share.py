@@ -47,6 +47,7 @@ def add_parser(commands: Any) -> None:
     way = parser.add_argument_group("how the guest is reached (one of)").add_mutually_exclusive_group(required=True)
     way.add_argument("--qemu", metavar="PATH|HOST:PORT", help="listen there for QEMU's -netdev stream")
     way.add_argument("--qemu-dgram", metavar="PATH", help="datagrams of QEMU's -netdev dgram, over unix sockets")
+    way.add_argument("--qemu-vhost", metavar="PATH", help="the guest's own rings by QEMU's -netdev vhost-user (Linux)")
     way.add_argument("--websocket", metavar="HOST:PORT", help="a relay for emulators in a browser, such as v86")
     way.add_argument("--tap", metavar="NAME", help="a TAP device of this machine (needs root)")
     parser.add_argument("--writable", action="store_true", help="let the guest upload, delete and make folders")
@@ -75,6 +76,9 @@ def make_link(options: argparse.Namespace) -> tuple[Link, str]:
     if options.qemu_dgram:
         dgram = links.QemuDgram(options.qemu_dgram, f"{options.qemu_dgram}.guest")
         return dgram, f"start QEMU with: {dgram.qemu_arguments()}"
+    if options.qemu_vhost:
+        vhost = links.VhostUser(options.qemu_vhost)
+        return vhost, f"start QEMU with: {vhost.qemu_arguments()}"
     if options.websocket:
         host, _, port = options.websocket.rpartition(":")
         if not port.isdecimal():

@@ -13,9 +13,13 @@ if TYPE_CHECKING:
     from lwipy.links.qemu import QemuDgram, QemuStream
     from lwipy.links.switch import Switch
     from lwipy.links.tap import Tap, Tun
+    from lwipy.links.vhost import VhostUser
     from lwipy.links.websocket import WebSocketRelay
 
-__all__ = ["Impair", "Link", "Pacing", "Pcap", "QemuDgram", "QemuStream", "Switch", "Tap", "Tun", "WebSocketRelay"]
+__all__ = [
+    "Impair", "Link", "Pacing", "Pcap", "QemuDgram", "QemuStream", "Switch", "Tap", "Tun", "VhostUser",
+    "WebSocketRelay",
+]  # fmt: skip
 
 #: Loaded when first asked for: nobody needs all of them.
 _HOMES = {
@@ -24,6 +28,7 @@ _HOMES = {
     "Switch": "switch",
     "Tap": "tap",
     "Tun": "tap",
+    "VhostUser": "vhost",
     "WebSocketRelay": "websocket",
 }
 

@@ -79,7 +79,11 @@ class _QemuLink(DescriptorLink):
     ) -> str:
         """What QEMU is to be started with, as text for a shell; `shlex.split` makes a list of it."""
         nic = f"{device},netdev={id}" + (f",mac={mac}" if mac else "")
-        return shlex.join(["-netdev", self.netdev(id, legacy=legacy), "-device", nic])
+        return shlex.join([*self._beside(id), "-netdev", self.netdev(id, legacy=legacy), "-device", nic])
+
+    def _beside(self, id: str) -> list[str]:
+        """What QEMU needs besides the two."""
+        return []
 
     def _netdev(self, legacy: bool) -> tuple[str, list[tuple[str, str]]]:
         raise NotImplementedError
@@ -144,6 +148,10 @@ class QemuStream(_QemuLink):
         if self._listener is None and self._interface is not None:
             self._retry()
 
+    def _is_alive(self) -> bool:
+        status = self._status()
+        return status.open and not status.hung_up
+
     def _adopt(self, sock: socket.socket) -> None:
         """A connection is there: the core has it from now on."""
         try:
@@ -173,8 +181,7 @@ class QemuStream(_QemuLink):
                 self._timer = self._stack.call_later(1.0, self._watch_listener)
             return
         if self._connected:
-            status = self._status()
-            if status.open and not status.hung_up:
+            if self._is_alive():
                 _log.warning("%r: a second connection is refused, the first is alive", self)
                 sock.close()
                 return
