@@ -50,6 +50,29 @@ def test_a_closed_transport_flushes_all_that_was_written() -> None:
     run(main, debug=False)
 
 
+@pytest.mark.parametrize("ending", ["end", "reset"])
+def test_much_and_little_in_turn_and_then_the_end(ending: str) -> None:
+    """Large pieces are received into memory of their own, small ones by way of a buffer that all share."""
+    pieces = [random.Random(size).randbytes(size) for size in (1, 300_000, 7, 200_000, 200_000, 1, 1)]
+    text = b"".join(pieces)
+
+    async def main() -> None:
+        async with connected() as (client, server):
+            for number, piece in enumerate(pieces, 1):
+                client.transport.write(piece)
+                await soon(lambda: len(server.data) == sum(map(len, pieces[:number])))  # noqa: B023
+            if ending == "end":
+                client.transport.close()
+            else:
+                reset(client.transport)
+            await server.lost
+        assert server.data == text
+        assert server.calls[-2:] == (["eof", "lost"] if ending == "end" else ["data", "lost"])
+        assert isinstance(server.error, ConnectionResetError if ending == "reset" else type(None))
+
+    run(main)
+
+
 def test_half_close_lasts_while_eof_received_says_so() -> None:
     async def main() -> None:
         async with connected() as (client, server):

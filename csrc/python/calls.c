@@ -150,6 +150,43 @@ recv_into(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
   return PyLong_FromLongLong(got);
 }
 
+/* recv(way, handle, most): as bytes what has come, without another copy; or lwipy_tcp_recv()'s code. */
+static PyObject *
+recv_bytes(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
+{
+  const struct way *way = expect(count, 3) ? way_of(arguments[0]) : NULL;
+  lwipy_tcp_info info = { .queued = 0 };
+  PyObject *bytes, *fewer;
+  lwipy_handle handle;
+  size_t room;
+  int64_t got;
+  (void)module;
+  if (way == NULL) {
+    return NULL;
+  }
+  handle = PyLong_AsUnsignedLongLong(arguments[1]);
+  room = PyLong_AsSize_t(arguments[2]);
+  if (PyErr_Occurred()) {
+    return NULL;
+  }
+  Py_BEGIN_ALLOW_THREADS
+  lwipy_tcp_get_info(way->core, handle, &info);
+  Py_END_ALLOW_THREADS
+  room = info.queued == 0 ? 1 : info.queued < room ? info.queued : room;
+  if ((bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)room)) == NULL) {
+    return NULL;
+  }
+  Py_BEGIN_ALLOW_THREADS
+  got = lwipy_tcp_recv(way->core, handle, PyBytes_AsString(bytes), room, 0);
+  Py_END_ALLOW_THREADS
+  if (got == (int64_t)room) {
+    return bytes;
+  }
+  fewer = got < 0 ? PyLong_FromLongLong(got) : PyBytes_FromStringAndSize(PyBytes_AsString(bytes), (Py_ssize_t)got);
+  Py_DECREF(bytes);
+  return fewer;
+}
+
 /* release(way): lets go what the core is through with. */
 static PyObject *
 release(PyObject *module, PyObject *capsule)
@@ -303,6 +340,7 @@ static PyMethodDef functions[] = {
   {"way", FAST(new_way), NULL},
   {"notes", lwipy_notes_new, METH_NOARGS, NULL},
   {"send", FAST(send_bytes), NULL},
+  {"recv", FAST(recv_bytes), NULL},
   {"recv_into", FAST(recv_into), NULL},
   {"poll", poll_core, METH_O, NULL},
   {"deadline", deadline, METH_O, NULL},

@@ -24,7 +24,7 @@ import warnings
 from asyncio import constants, protocols
 from typing import TYPE_CHECKING, Any, Final
 
-from lwipy._native import WOULD_BLOCK, ffi, lib
+from lwipy._native import WOULD_BLOCK, calls, ffi, lib
 from lwipy.aio.addresses import both_to_socket
 from lwipy.aio.driver import deliver
 from lwipy.aio.standin import stand_in
@@ -40,11 +40,14 @@ if TYPE_CHECKING:
 CHUNK: Final = 256 * 1024
 #: Chunks that one transport reads before the others have their turn.
 SHARE: Final = 8
+#: Bytes: after a chunk of that many the next is received into memory of its own, instead of being copied out.
+PLENTY: Final = 32 * 1024
 _READABLE: Final = int(Event.READABLE)
 _WRITABLE: Final = int(Event.WRITABLE)
 _FAILED: Final = int(Event.FAILED)
 # What runs for every event is found without asking modules for it.
-_recv: Final = lib.lwipy_tcp_recv
+_recv: Final = calls.recv
+_recv_into: Final = lib.lwipy_tcp_recv
 _LAST: Final[int] = lib.LWIPY_LAST
 _EXTRA: Final = frozenset(("socket", "sockname", "peername"))
 _log: Final = logging.getLogger("lwipy.aio")
@@ -64,8 +67,8 @@ class StreamTransport(Writing):
     """An :class:`asyncio.Transport` over a connected endpoint, which it owns from now on."""
 
     __slots__ = (
-        "__weakref__", "_context", "_eof_received", "_names", "_owner", "_paused", "_polled", "_protocol", "_readable",
-        "_reading_asked", "_released", "_server", "_started", "_takes_buffers",
+        "__weakref__", "_context", "_eof_received", "_names", "_owner", "_paused", "_plenty", "_polled", "_protocol",
+        "_readable", "_reading_asked", "_released", "_server", "_started", "_takes_buffers",
     )  # fmt: skip
 
     _start_tls_compatible = True
@@ -93,7 +96,7 @@ class StreamTransport(Writing):
         self._conn_lost = 0
         self._closing = self._eof_received = False
         self._paused = self._reading_asked = False
-        self._readable = False
+        self._readable = self._plenty = False
         self._started = False
         self._server = server
         self.set_protocol(protocol)
@@ -227,27 +230,36 @@ class StreamTransport(Writing):
         With less than `size` nothing is left, and an event will come.
         """
         endpoint = self._endpoint
-        stack = endpoint._stack
-        received: int = _recv(stack._core, endpoint._handle, buffer, size, _LAST)
+        return self._received(_recv_into(endpoint._stack._core, endpoint._handle, buffer, size, _LAST), size)
+
+    def _received(self, received: int, size: int) -> int:
+        endpoint = self._endpoint
         if received > 0:
             self._readable = received == size
+            self._plenty = received >= PLENTY
         elif received == WOULD_BLOCK:
             self._readable = False
             return -1
-        stack._after()
+        endpoint._stack._after()
         return received if received >= 0 else endpoint._check(received)
 
     def _read_chunk(self) -> None:
-        chunk = _chunk.buffer
+        endpoint, chunk = self._endpoint, _chunk.buffer
         try:
-            size = self._receive(chunk, CHUNK)
+            if self._plenty:
+                data = _recv(endpoint._stack._way, endpoint._handle, CHUNK)
+                size = len(data) if type(data) is bytes else data
+                size = self._received(size, size)
+            else:
+                size = self._receive(chunk, CHUNK)
+                data = ffi.buffer(chunk, size)[:] if size > 0 else b""
         except OSError as error:
             self._fatal_error(error, "Fatal read error on stream transport")
             return
         if size == 0:
             self._end_of_stream()
         elif size > 0:
-            self._tell("data_received", ffi.buffer(chunk, size)[:])
+            self._tell("data_received", data)
 
     def _read_into_protocol(self) -> None:
         try:
