@@ -157,7 +157,8 @@ class TcpEndpoint(Endpoint):
     def send_if_room(self, data: Buffer) -> int:
         """As send(), but 0, cheaper than an exception, when nothing fits."""
         stack = self._stack
-        result: int = _send(stack._way, self._handle, data)
+        way = stack._way  # the core, and with it its attention, stays as long as this does
+        result: int = _send(way, self._handle, data)
         if stack._attention[0]:
             stack._after()
         if result >= 0:
@@ -174,7 +175,8 @@ class TcpEndpoint(Endpoint):
     def recv_into_if_any(self, buffer: bytearray | memoryview, peek: bool = False) -> int | None:
         """As recv_into(), but None, cheaper than an exception, when nothing waits."""
         stack = self._stack
-        result: int = _recv_into(stack._way, self._handle, buffer, peek)
+        way = stack._way  # as in send_if_room()
+        result: int = _recv_into(way, self._handle, buffer, peek)
         if stack._attention[0]:
             stack._after()
         if result >= 0:
