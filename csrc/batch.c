@@ -21,6 +21,7 @@ core_netif_receive_batch(int number, const void *buffer, size_t length, const ui
     }
   }
   lwipy_timers_stir();
+  lwipy_wires_hold();
   lwipy_batch_begin();
   for (i = 0; i < frames; i++) {
     lwipy_nic_input(nic, (const u8_t *)buffer + offsets[i], offsets[i + 1] - offsets[i]);

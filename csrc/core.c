@@ -101,6 +101,7 @@ run_due(void)
 int64_t
 core_turn(const lwipy_readiness *ready, int count)
 {
+  lwipy_wires_hold();
   lwipy_links_service(ready, count);
   run_due();
   lwipy_wire_flush();
@@ -116,6 +117,7 @@ lwipy_inside_leave(void)
   if (lwipy_blocks_idle != NULL) {
     lwipy_blocks_offer();
   }
+  lwipy_wires_tell();
   if (promised > 0 && next_deadline() < promised) {
     promised = 0;
     lwipy_atomic_or(&lwipy_self->attention, LWIPY_HAS_DEADLINE);

@@ -280,6 +280,7 @@ core_netif_receive_packed(int number, const void *batch, size_t length)
     return LWIPY_ENODEV;
   }
   lwipy_timers_stir();
+  lwipy_wires_hold();
   lwipy_batch_begin();
   while (length >= sizeof(u32_t)) {
     u32_t size;

@@ -23,6 +23,8 @@ struct lwipy_nic {
   struct lwipy_fifo out;               /* frames that Python is to take */
   struct lwipy_wire *wire;             /* or the wire they go to */
   int wire_side;
+  u8_t owes;                           /* wire.c: the other side is to be told of frames; then */
+  struct lwipy_nic *owing;             /* the next such one */
   struct lwipy_link *link;             /* or the descriptor they go to */
   u16_t in_flight;                     /* segments of a connection that may be unacknowledged; 0: any number (pace.c) */
   struct lwipy_stage *stages[2];       /* the first that a frame of each direction meets, or NULL */
@@ -62,6 +64,8 @@ void lwipy_limit_in_flight(struct tcp_pcb *pcb, const struct netif *netif);
 int lwipy_wire_transmit(struct lwipy_nic *nic, const struct pbuf *p);
 void lwipy_wire_receive(struct lwipy_nic *nic);
 void lwipy_wire_cut(struct lwipy_nic *nic);
+void lwipy_wires_hold(void);                      /* other sides are told of frames once: */
+void lwipy_wires_tell(void);                      /* now; before a call returns */
 int lwipy_wire_leads_somewhere(const struct lwipy_nic *nic);
 void lwipy_wire_restage(struct lwipy_nic *nic);   /* the interface's stages have changed */
 void lwipy_wire_flush(void);                      /* wire_offload.c: what was bundled is sent */

@@ -9,12 +9,18 @@
  *
  * Segments of TCP that follow each other may cross as one long frame, in a block of its own kind: wire_offload.c.
  *
+ * To tell the other side that frames wait may wake a thread, which costs more than twenty frames do. So while a core
+ * works through a batch or takes a turn, it tells the other sides when it is done (lwipy_wires_tell), or after BURST
+ * frames, so that both work at the same time.
+ *
  * Invariants:
  * 1. The wire belongs to both ends; the last one to let go frees it (`ends`).
  * 2. Only the wire's mutex is taken while a core's lock is held, and no core's lock while the mutex is held.
  * 3. `core` is NULL once that end has been cut: it has taken its blocks with it, and frames towards it are dropped and
  *    counted as full.
  * 4. In a queue there are as many frames of no bytes as there are filled blocks.
+ * 5. The interface at this side of a wire whose other side has `untold` frames is in `owing`, until the call that sent
+ *    them returns.
  */
 #include "wire.h"
 #include "copy.h"
@@ -27,7 +33,10 @@
 #include "lwip/prot/ethernet.h"
 
 #define SHORT 256                  /* such frames are copied faster than a block is handed over */
+#define BURST 64
 
+static struct lwipy_nic *owing;    /* whose other sides have something to be told, by `owing` */
+static int holding;                /* they are told when the call returns */
 static u8_t spare[65536 + SIZEOF_ETH_HDR + SIZEOF_VLAN_HDR];
 
 static void
@@ -67,10 +76,21 @@ lwipy_wire_put(struct lwipy_wire_end *to, const struct pbuf *p)
 }
 
 void
-lwipy_wire_tell(struct lwipy_wire_end *to, size_t used_before)
+lwipy_wire_tell(struct lwipy_nic *nic, struct lwipy_wire_end *to, size_t used_before)
 {
-  if (used_before == 0 && to->queue.used > 0) {      /* for the rest the other side has been told */
+  if (to->queue.used == used_before || (used_before > 0 && to->untold == 0)) {
+    return;                            /* nothing new, or it knows of those before */
+  }
+  if (!holding || to->core == lwipy_self || to->untold + 1 == BURST) {
+    to->untold = 0;
     lwipy_notify(to->core, LWIPY_HAS_INPUT);
+  } else {
+    to->untold++;
+    if (!nic->owes) {
+      nic->owes = 1;
+      nic->owing = owing;
+      owing = nic;
+    }
   }
 }
 
@@ -87,10 +107,34 @@ lwipy_wire_transmit(struct lwipy_nic *nic, const struct pbuf *p)
   if (to->core != NULL) {
     size_t used = to->queue.used;
     result = lwipy_wire_put(to, p);
-    lwipy_wire_tell(to, used);
+    lwipy_wire_tell(nic, to, used);
   }
   lwipy_mutex_unlock(&wire->mutex);
   return result;
+}
+
+void
+lwipy_wires_hold(void)
+{
+  holding = 1;
+}
+
+void
+lwipy_wires_tell(void)
+{
+  struct lwipy_nic *nic;
+  holding = 0;
+  while ((nic = owing) != NULL) {
+    struct lwipy_wire_end *to = &nic->wire->end[1 - nic->wire_side];
+    owing = nic->owing;
+    nic->owes = 0;
+    lwipy_mutex_lock(&nic->wire->mutex);
+    if (to->untold > 0 && to->core != NULL) {
+      lwipy_notify(to->core, LWIPY_HAS_INPUT);
+    }
+    to->untold = 0;
+    lwipy_mutex_unlock(&nic->wire->mutex);
+  }
 }
 
 /* The blocks that were wanting are made for the next time. */
@@ -189,6 +233,7 @@ lwipy_wire_cut(struct lwipy_nic *nic)
     return;
   }
   lwipy_wire_flush();
+  lwipy_wires_tell();
   nic->wire = NULL;
   own = &wire->end[nic->wire_side];
   lwipy_mutex_lock(&wire->mutex);

@@ -23,6 +23,7 @@ struct lwipy_wire_end {
   struct lwipy_fifo queue;         /* frames towards this side; under the mutex, as all but the last */
   struct lwipy_block_list filled;
   struct lwipy_supply frames, segments;   /* blocks for frames as they are, and for long ones */
+  u32_t untold;                    /* frames since there was something to tell; see lwipy_wires_tell() */
   u32_t wanted;                    /* 1: a long frame found no block */
   u8_t offload;                    /* this side was joined for long frames */
   u8_t takes_long;                 /* and takes them now */
@@ -39,7 +40,7 @@ struct lwipy_wire {
    be filled: NULL for none. What was put is told, unless there was something before. */
 int lwipy_wire_put(struct lwipy_wire_end *to, const struct pbuf *p);
 struct lwipy_block *lwipy_wire_next_block(struct lwipy_wire_end *to, struct lwipy_supply *supply);
-void lwipy_wire_tell(struct lwipy_wire_end *to, size_t used_before);
+void lwipy_wire_tell(struct lwipy_nic *nic, struct lwipy_wire_end *to, size_t used_before);
 
 /* wire_offload.c. 1: the frame leaves as a part of a longer one, when the call ends or something else is sent. */
 int lwipy_wire_bundle(struct lwipy_nic *nic, const struct pbuf *p);

@@ -163,7 +163,7 @@ lwipy_wire_flush(void)
   if (to->core != NULL) {
     size_t used = to->queue.used;
     nic->count.tx_full += put(to);
-    lwipy_wire_tell(to, used);
+    lwipy_wire_tell(nic, to, used);
   } else {
     nic->count.tx_full += bundle.count;
   }
