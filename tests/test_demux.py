@@ -256,6 +256,27 @@ def test_a_port_in_use_by_any_connection_is_refused(hosts: Pair) -> None:
         ports.add(end.address[1])
 
 
+def test_a_port_is_free_when_its_last_connection_is_gone(hosts: Pair) -> None:
+    crowd = Crowd(hosts, 40, (4,))
+    port = crowd.listeners[0].address[1]
+    mine = [server for server, _ in crowd.ends if server.address[1] == port]
+    others = [server for server, _ in crowd.ends if server.address[1] != port]
+    for listener in crowd.listeners:
+        listener.close()
+    for end in [*others, *mine[1:]]:
+        end.abort()
+    for _ in range(2):
+        with pytest.raises(OSError, match=str(port)):
+            hosts.a.tcp().bind(("", port))
+    mine[0].abort()
+    again = hosts.a.tcp()
+    again.bind(("", port))
+    with pytest.raises(OSError, match=str(port)):
+        hosts.a.tcp().bind(("", port))
+    for listener_port in (81, 82, 1000):
+        hosts.a.tcp().bind(("", listener_port))
+
+
 def test_a_4_tuple_is_used_once(hosts: Pair) -> None:
     crowd = Crowd(hosts, 100, (4,))
     tuples = {(client.address, client.peer) for _, client in crowd.ends}
