@@ -41,6 +41,7 @@
 #define CLASSES     (SMALL + (MAX_SHIFT - SMALL_SHIFT) * 4)
 #define BORROW      12                   /* classes above its own, for a small block in need */
 #define COMMIT_STEP ((size_t)1 << 20)
+#define PLAIN       ((size_t)1 << 20)    /* what most stacks never exceed comes in small pages, the rest in large ones */
 #define MARK_USED   0x75736564u
 #define MARK_FREE   0x66726565u
 
@@ -64,6 +65,9 @@ lwipy_arena_open(size_t limit)
   }
   top = committed = base;
   end = base + limit;
+  if (limit > PLAIN) {
+    lwipy_enlarge_pages(base + PLAIN, limit - PLAIN);
+  }
   POISON(base, limit);
   return 0;
 }

@@ -50,12 +50,11 @@ struct bucket {
 static struct bucket nowhere = {NULL, NULL, LWIPY_NEVER};
 static struct bucket *buckets, *at = &nowhere;
 static int64_t *groups;
-static u32_t mask;                   /* buckets, less one */
+static u32_t mask, hand;             /* buckets, less one; where shedding goes on */
 static int fixed, unsettled;
 static int64_t least = LWIPY_NEVER;
 static size_t live;                  /* pcbs of any kind */
 static unsigned in_time_wait;
-static u32_t hand;                   /* where shedding goes on */
 
 int64_t lwipy_tick;
 
@@ -90,15 +89,15 @@ settle(void)
 
 /* Among many connections the next one is in no cache, and lwIP reads nearly all of its pcb: fetched in one go. */
 static void
-prefetch(const struct tcp_pcb *pcb)
+prefetch(const struct tcp_pcb *pcb, size_t bytes)
 {
 #if defined(__GNUC__)
   size_t line;
-  for (line = 0; pcb != NULL && line < sizeof(*pcb); line += 64) {
+  for (line = 0; pcb != NULL && line < bytes; line += 64) {
     __builtin_prefetch((const u8_t *)pcb + line, 1);
   }
 #else
-  LWIP_UNUSED_ARG(pcb);
+  (void)pcb, (void)bytes;
 #endif
 }
 
@@ -113,7 +112,7 @@ point(struct bucket *bucket)
     at = bucket;
     tcp_active_pcbs = bucket->active;
     tcp_tw_pcbs = bucket->time_wait;
-    prefetch(tcp_active_pcbs);
+    prefetch(tcp_active_pcbs, sizeof(struct tcp_pcb));
   }
 }
 
@@ -163,6 +162,7 @@ resize(u32_t count)
     groups[i] = LWIPY_NEVER;
   }
   for (i = 0; before != NULL && i <= old; i++) {
+    prefetch(before[LWIP_MIN(i + 16, old)].active, 128);       /* its ends */
     rehash(before[i].active, 0, before[i].due);
     rehash(before[i].time_wait, 1, before[i].due);
   }

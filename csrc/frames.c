@@ -137,7 +137,7 @@ lwipy_nic_admit(struct lwipy_nic *nic, const u8_t *frame, size_t length, size_t 
   if (nic->layer == LWIPY_L3) {
     keep = length <= longest ? lwipy_guard_ip(netif, frame, length) : 0;
   } else if (length > SIZEOF_ETH_HDR && length <= longest) {
-    if (!(frame[0] & 1) && memcmp(frame, netif->hwaddr, ETH_HWADDR_LEN) != 0) {
+    if (!(frame[0] & 1) && !lwipy_is_to(frame, netif)) {
       nic->count.rx_other++;
       return 0;
     }

@@ -7,6 +7,8 @@
 #include "core.h"
 #include "fifo.h"
 
+#include <string.h>
+
 struct lwipy_link;
 struct lwipy_stage;
 struct lwipy_steer;
@@ -38,6 +40,13 @@ struct lwipy_nic *lwipy_nic(int number);          /* NULL: no such interface */
 struct lwipy_nic *lwipy_nic_of(const struct netif *netif);   /* NULL for lwIP's loopback */
 void lwipy_nic_forget_hostname(struct lwipy_nic *nic);
 void lwipy_nic_set_sums(struct lwipy_nic *nic);   /* has lwIP make and check the sums that the nic's flags want */
+
+/* For every frame: compilers call memcmp() for six bytes, and not for four and two. */
+static inline int
+lwipy_is_to(const u8_t *frame, const struct netif *netif)
+{
+  return memcmp(frame, netif->hwaddr, 4) == 0 && memcmp(frame + 4, netif->hwaddr + 4, 2) == 0;
+}
 
 /* frames.c */
 void lwipy_nic_connect(struct lwipy_nic *nic);    /* has lwIP send to the wire through it */

@@ -44,6 +44,13 @@ lwipy_commit(void *start, size_t length)
 }
 
 void
+lwipy_enlarge_pages(void *start, size_t length)
+{
+  (void)start;
+  (void)length;
+}
+
+void
 lwipy_unreserve(void *start, size_t length)
 {
   (void)length;
@@ -118,6 +125,18 @@ lwipy_commit(void *start, size_t length)
   (void)start;
   (void)length;
   return 0;
+}
+
+void
+lwipy_enlarge_pages(void *start, size_t length)
+{
+#ifdef MADV_HUGEPAGE
+  uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = ((uintptr_t)start + page - 1) & ~(page - 1);
+  madvise((void *)at, length - (at - (uintptr_t)start), MADV_HUGEPAGE);
+#else
+  (void)start;
+  (void)length;
+#endif
 }
 
 void

@@ -52,6 +52,7 @@ int64_t lwipy_monotonic_ns(void);
 int lwipy_system_random(void *out, size_t length); /* 0, or -1 */
 void *lwipy_reserve(size_t length);               /* address space that costs memory only where touched */
 int lwipy_commit(void *start, size_t length);     /* makes a part of it usable; nothing to do on POSIX */
+void lwipy_enlarge_pages(void *start, size_t length);   /* few large ones, where the system can, as they are touched */
 void lwipy_unreserve(void *start, size_t length);
 
 /* Writes what `fd` takes without waiting: bytes, 0 for none now, or -1 and errno. A regular file takes everything. */

@@ -102,8 +102,7 @@ lwipy_steer_in(struct lwipy_nic *nic, const u8_t *frame, size_t length)
     nic->count.rx_malformed++;
     return;
   }
-  if (nic->layer == LWIPY_L2 && length > 6 && !(frame[0] & 1) &&
-      memcmp(frame, nic->netif.hwaddr, ETH_HWADDR_LEN) != 0) {
+  if (nic->layer == LWIPY_L2 && length > 6 && !(frame[0] & 1) && !lwipy_is_to(frame, &nic->netif)) {
     nic->count.rx_other++;
     return;
   }
