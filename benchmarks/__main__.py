@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
+import select
 import signal
 import sys
 from pathlib import Path
@@ -133,5 +135,23 @@ def main() -> None:
             parser.exit(1, f"{missing}\n")
 
 
+def _output_is_cut() -> bool:
+    """Whether nobody reads the output any more, as behind ``head``."""
+    if not hasattr(select, "poll"):
+        return False
+    poller = select.poll()
+    poller.register(sys.stdout.fileno(), 0)
+    return any(events & select.POLLERR for _, events in poller.poll(0))
+
+
 if __name__ == "__main__":
-    main()
+    try:
+        try:
+            main()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not _output_is_cut():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -11,15 +11,16 @@ import asyncio
 import gc
 import json
 import statistics
-import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import lwipy
+from benchmarks.connections import OnLwipy, streams
 from benchmarks.native import library
-from lwipy.aio import create_server, driving, open_connection
+from lwipy.aio import create_connection, create_server, driving
 
 COUNTS = (100, 1000, 10_000, 50_000)
 ROUNDS = 4000
@@ -38,53 +39,89 @@ def native(count: int, *, demultiplexer: bool = True, rounds: int = ROUNDS) -> d
     return {name: float(getattr(out, name)) for name in ("setup", "teardown", "segment", "memory", "idle")}
 
 
-def objects(count: int) -> float:
-    """Bytes of Python for an idle end: its endpoint, without an application's own."""
+def _wired() -> tuple[lwipy.Stack, lwipy.Stack]:
     a, b = lwipy.Stack(), lwipy.Stack()
+    lwipy.wire(a.add_interface(ipv4="10.0.0.1/24"), b.add_interface(ipv4="10.0.0.2/24"))
+    return a, b
+
+
+@contextmanager
+def _traced() -> Iterator[Callable[[], int]]:
+    """Bytes that Python has allocated since the beginning."""
+
+    def used() -> int:
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
     try:
-        lwipy.wire(a.add_interface(ipv4="10.0.0.1/24"), b.add_interface(ipv4="10.0.0.2/24"))
+        yield used
+    finally:
+        tracemalloc.stop()
+
+
+def endpoints(count: int) -> float:
+    """Bytes of Python for an idle end that is an endpoint of the stack's own kind."""
+    a, b = _wired()
+    with closing(a), closing(b), _traced() as used:
         listener = a.tcp()
         listener.bind(("", 80))
         listener.listen(count)
-        gc.collect()
-        tracemalloc.start()
         ends = []
         for _ in range(count):
-            end = b.tcp()
-            end.connect(("10.0.0.1", 80))
-            b.poll()
-            a.poll()
-            ends += [end, listener.accept()] if listener.info.queued else [end]
-        gc.collect()
-        used = tracemalloc.get_traced_memory()[0]
-        tracemalloc.stop()
-        return used / len(ends)
-    finally:
-        b.close()
-        a.close()
+            client = b.tcp()
+            client.connect(("10.0.0.1", 80))
+            while not listener.info.queued:
+                b.poll()
+                a.poll()
+            ends += [client, listener.accept()]
+        return used() / len(ends)
 
 
-async def asyncio_rate(count: int, at_once: int = 200) -> float:
-    """Connections a second, set up by asyncio streams to an asyncio server, both in this loop, and closed."""
-    a, b = lwipy.Stack(), lwipy.Stack()
-    lwipy.wire(a.add_interface(ipv4="10.0.0.1/24"), b.add_interface(ipv4="10.0.0.2/24"))
-    try:
+def sockets(count: int) -> float:
+    """Of one that is a blocking socket."""
+    a, b = _wired()
+    with a, b, a.create_server(("10.0.0.1", 80), backlog=100) as server, _traced() as used:
+        ends = [end for _ in range(count) for end in (b.create_connection(("10.0.0.1", 80)), server.accept()[0])]
+        try:
+            return used() / len(ends)
+        finally:
+            for end in ends:
+                end.close()
+
+
+async def transports(count: int) -> float:
+    """Of one that is asyncio's, with a protocol of the plainest kind."""
+    a, b = _wired()
+    with closing(a), closing(b):
+        made: list[Any] = []
+
+        class Kept(asyncio.Protocol):
+            def connection_made(self, transport: Any) -> None:
+                made.append(transport)
+
         async with driving(a), driving(b):
-            server = await create_server(a, asyncio.Protocol, "10.0.0.1", 80, backlog=1000)
-            started = time.perf_counter()
-            writers = []
-            for _ in range(count // at_once):
-                opened = await asyncio.gather(*(open_connection(b, "10.0.0.1", 80) for _ in range(at_once)))
-                writers += [writer for _, writer in opened]
-            seconds = time.perf_counter() - started
-            for writer in writers:
-                writer.close()
+            server = await create_server(a, Kept, "10.0.0.1", 80, backlog=1000)
+            with _traced() as used:
+                for _ in range(0, count, 100):
+                    await asyncio.gather(*(create_connection(b, Kept, "10.0.0.1", 80) for _ in range(100)))
+                while len(made) < 2 * count:
+                    await asyncio.sleep(0)
+                await asyncio.sleep(0.05)
+                found = used() / len(made)
+            for transport in made:
+                transport.abort()
             server.close()
-            await asyncio.sleep(0.1)
-            return len(writers) / seconds
-    finally:
-        b.close()
-        a.close()
+            await asyncio.sleep(0.05)
+    return found
+
+
+async def asyncio_rate(count: int = 2000) -> float:
+    """Connections a second of asyncio's streams, both ends in this loop, as benchmarks/connections.py has them."""
+    a, b = _wired()
+    with closing(a), closing(b):
+        async with driving(a), driving(b):
+            return await streams(OnLwipy(a, b), count)
 
 
 def deadlines() -> int:
@@ -134,12 +171,13 @@ def main() -> None:
             f"{row['idle']:>7.2%}"
         )
     plain = native(1000, demultiplexer=False, rounds=200)["segment"]
-    python = objects(2000)
-    rate = statistics.median(asyncio.run(asyncio_rate(4000)) for _ in range(runs))
+    python = {"endpoint": endpoints(2000), "socket": sockets(500), "transport": asyncio.run(transports(2000))}
+    rate = statistics.median([asyncio.run(asyncio_rate()) for _ in range(runs + 1)][1:])  # the first one warms up
     print(f"segment at 50 000 against 100: {rows[-1]['segment'] / rows[0]['segment']:.1f} times")
     print(f"one list, 1 000 connections: {plain:.0f} ns a segment")
-    print(f"an idle end in Python: {python:.0f} bytes more")
-    print(f"asyncio streams: {rate:.0f} connections a second")
+    for kind, size in python.items():
+        print(f"an idle end in Python, {kind}: {size:.0f} bytes more")
+    print(f"asyncio streams, both ends in one loop: {rate:.0f} connections a second")
     extra = {"one_list_1000": plain, "python_bytes": python, "asyncio_rate": rate, "deadlines": deadlines()}
     print(f"stacks with an idle connection that wake by themselves: {extra['deadlines']} of 2")
     if options.json is not None:

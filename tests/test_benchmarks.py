@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -103,6 +104,18 @@ def test_wrong_arguments_are_named(arguments: list[str]) -> None:
     done = run(*arguments)
     assert done.returncode == 2
     assert arguments[-1] in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a pipe does not say there that its reader is gone")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_is_cut_ends_it_without_a_traceback(unbuffered: str) -> None:
+    program = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks", "connections", "--help"],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+    )  # fmt: skip
+    assert program.stdout is not None
+    program.stdout.close()
+    assert program.communicate()[1] == b""
 
 
 def test_help_lists_the_benchmarks() -> None:
