@@ -23,6 +23,9 @@ _PROTOCOLS: Final[dict[int, int]] = {
     socket.SOCK_DGRAM: socket.IPPROTO_UDP,
 }
 
+#: An IntFlag's own & costs a microsecond.
+_CANONNAME: Final = int(socket.AI_CANONNAME)
+
 AddressInfo: TypeAlias = tuple[socket.AddressFamily, socket.SocketKind, int, str, SocketAddress]
 
 
@@ -54,7 +57,7 @@ async def getaddrinfo(
 
 def numeric(host: str | None, port: Any, family: int, type: int, flags: int) -> AddressInfo | None:
     """What getaddrinfo() would find at once, where that is a numeric address and nothing else; else None."""
-    if host and isinstance(port, int) and type in _PROTOCOLS and not flags & socket.AI_CANONNAME:
+    if host and isinstance(port, int) and type in _PROTOCOLS and not int(flags) & _CANONNAME:
         return _literal(host, port, family, type)
     return None
 

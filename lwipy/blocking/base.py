@@ -165,8 +165,11 @@ class SocketBase(socket.socket):
         return self._open.v6only
 
     @property
-    def _switches(self) -> set[tuple[int, int]]:
+    def _switches(self) -> frozenset[tuple[int, int]]:
         return self._open.switches
+
+    def _switch(self, which: tuple[int, int], on: bool) -> None:
+        self._open.switches = self._open.switches | {which} if on else self._open.switches - {which}
 
     def _tcp(self) -> TcpEndpoint:
         endpoint = self._endpoint

@@ -118,7 +118,7 @@ def set_option(sock: Socket, level: int, name: int, value: int | bytes | None, l
         sock._set_plain(Option.MCAST_NETIF, _outgoing(sock, level, value))
     elif key in SWITCHES and hasattr(sock, "_switches"):
         on = bool(value) if isinstance(value, int) else any(value)
-        (sock._switches.add if on else sock._switches.discard)(SWITCHES[key])
+        sock._switch(SWITCHES[key], on)
         if key == _REUSEPORT and on:
             sock._set_plain(Option.REUSEADDR, 1)
     else:
