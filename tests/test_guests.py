@@ -20,6 +20,7 @@ import pytest
 from guests import QemuGuest, Report, V86Guest, need
 from guests.console import Guest
 from guests.scripts import ECHO_SIZES, listener, main_job
+from links import eventually
 
 from lwipy.blocking import ping
 from lwipy.gateway import Gateway
@@ -99,7 +100,7 @@ def link_for(kind: str, tmp_path: Path) -> tuple[Link, str, list[str]]:
         return QemuStream(str(path)), f"stream,server=off,addr.type=unix,addr.path={path}", []
     if kind == "vhost":
         memory = ["-object", "memory-backend-memfd,id=ram0,size=192M,share=on", "-machine", "memory-backend=ram0"]
-        return VhostUser(path), "vhost-user,chardev=c", [*memory, "-chardev", f"socket,id=c,path={path}"]
+        return VhostUser(path), "vhost-user,chardev=c", [*memory, "-chardev", f"socket,id=c,path={path},reconnect=1"]
     guest = tmp_path / "qemu.sock"
     local, remote = f"local.type=unix,local.path={guest}", f"remote.type=unix,remote.path={path}"
     return QemuDgram(str(path), str(guest)), f"dgram,{local},{remote}", []
@@ -121,6 +122,20 @@ def test_a_guest_in_qemu(kind: str, loss: float, folder: Folder, tmp_path: Path)
             talk(guest, gateway)
             report = guest.wait(60)
     check(report, folder, lossy=loss > 0)
+
+
+def test_a_gateway_that_is_started_again_finds_the_rings_of_its_guest(tmp_path: Path) -> None:
+    need("qemu")
+    link, netdev, extra = link_for("vhost", tmp_path)
+    script = "step lease lease box\nstep one echoes 10.0.0.1 1472\nread answer\nstep two echoes 10.0.0.1 1472\n"
+    with QemuGuest(script, netdev=netdev, nic="virtio-net-pci,vectors=0", extra=extra) as guest:
+        with Gateway(link):
+            guest.expect("^@@ end one 0 ", timeout=120)
+        with Gateway(link_for("vhost", tmp_path)[0]) as gateway:
+            eventually(lambda: gateway.interface.link_up)
+            guest.send("\n")
+            report = guest.wait(60)
+    assert [report[name].packets() for name in ("one", "two")] == [(5, 5)] * 2
 
 
 @pytest.mark.parametrize(("nic", "floor"), [("ne2k", 2 * 0.18e6), ("virtio", 2 * 0.88e6)])
