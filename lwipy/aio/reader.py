@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 class StreamReader(asyncio.StreamReader):
     """An :class:`asyncio.StreamReader` in all but its speed."""
 
-    _kept = b""
-    _taken = 0  # bytes of `_kept` that were read
+    _kept: bytes
+    _taken: int  # bytes of `_kept` that were read
 
     if TYPE_CHECKING:  # the base's own
+        _exception: BaseException | None
         _limit: int
         _eof: bool
         _paused: bool
@@ -45,6 +46,7 @@ class StreamReader(asyncio.StreamReader):
     @_buffer.setter
     def _buffer(self, buffer: bytearray) -> None:
         self._rest = buffer
+        self._kept, self._taken = b"", 0
 
     def feed_data(self, data: Iterable[SupportsIndex]) -> None:
         if self._kept or self._rest or self._eof or not isinstance(data, bytes):
@@ -57,10 +59,14 @@ class StreamReader(asyncio.StreamReader):
                 self._paused = True
 
     async def read(self, n: int = -1) -> bytes:
-        if n > 0 and self.exception() is None:
+        if n > 0 and self._exception is None:
             if not self._kept and not self._rest and not self._eof:
                 await self._wait_for_data("read")
-            if self._kept:
+            kept = self._kept
+            if kept and not self._paused and not self._taken and len(kept) <= n:
+                self._kept = b""
+                return kept
+            if kept:
                 return self._cut(n)
         return await super().read(n)
 
