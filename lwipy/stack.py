@@ -364,8 +364,9 @@ class Stack(Doors):
                 self._driver.wait(never, min(deadline, time.monotonic() + 0.005))
 
     def __del__(self) -> None:
-        if "_core" in self.__dict__ and self.__dict__.get("_driver") is not None:
-            self._driver.stop()
+        # Not by __dict__: one made now, while the collector is at it, would keep what it holds until the next time.
+        if not self.closed and (driver := getattr(self, "_driver", None)) is not None:
+            driver.stop()
 
 
 def _random_mac() -> bytes:
