@@ -377,7 +377,7 @@ lwipy_sending_output(struct tcp_pcb *pcb)
   } else {
     tcp_clear_flags(pcb, TF_INFR);
   }
-  tcp_output(pcb);
+  lwipy_output(sending);
   note_peak(sending);
   lwipy_sending_arm(sending);
 }

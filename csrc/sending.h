@@ -10,6 +10,7 @@
 
 struct tcp_hdr;
 struct tcp_pcb;
+struct tcp_seg;
 
 /* Where loss recovery stands. */
 enum lwipy_phase { LWIPY_OPEN, LWIPY_RECOVERING /* by PRR */, LWIPY_TIMED_OUT /* from one segment on */ };
@@ -55,6 +56,9 @@ struct lwipy_sending {
   u32_t prr_delivered, prr_out, prr_start;
   u32_t undo_cwnd, undo_ssthresh, undo_again;   /* undo_again: what was sent again, and not yet found needless */
 
+  struct tcp_seg *tail;            /* the last of those in flight, as far as is known (output.c) */
+  u32_t tail_end;
+
   struct lwipy_held *held, *last_held;   /* what is sent without a copy (held.c) */
 
   u8_t alarm;
@@ -81,6 +85,9 @@ void lwipy_sending_pace(struct lwipy_sending *sending, u32_t most);   /* SO_MAX_
 u32_t lwipy_sending_quantum(const struct lwipy_sending *sending);    /* what the pace lets through at once, bytes */
 void lwipy_sending_hunger(struct lwipy_sending *sending);   /* before the application's bytes: had it nothing? */
 u32_t lwipy_sending_pipe(const struct lwipy_sending *sending);
+
+/* ---- output.c --------------------------------------------------------------------------------------------------- */
+void lwipy_output(struct lwipy_sending *sending);     /* tcp_output() */
 
 /* ---- held.c; a note is the caller's until it is added or released ------------------------------------------------ */
 struct lwipy_held *lwipy_held_new(u64_t token);
