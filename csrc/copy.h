@@ -2,8 +2,8 @@
  * memcpy() for what may be long.
  *
  * glibc copies 4 KB and more by `rep movsb`. On AMD's Zen that takes twenty times as long when the destination lies 1 to
- * 31 bytes behind the source modulo 4096 (33 instead of 1.5 microseconds for 64 KB; glibc bugs 30994 and 30995, cured
- * in 2.39). Shorter copies are made by vectors, which are as fast and do not mind: so long ones are made in pieces.
+ * 31 bytes behind the source modulo 4096 (33 instead of 1.5 microseconds for 64 KB; glibc's bug 30994, cured in 2024).
+ * Shorter copies are made by vectors, which are as fast and do not mind: so long ones are made in pieces.
  */
 #ifndef LWIPY_COPY_H
 #define LWIPY_COPY_H
