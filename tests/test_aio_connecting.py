@@ -13,7 +13,7 @@ from aio_world import VirtualLoop, ended, nothing_left, reset, run, two_hosts
 
 import lwipy
 from lwipy.aio import create_connection, create_server, getaddrinfo, open_connection, start_server
-from lwipy.aio.connection import interleaved
+from lwipy.blocking.race import in_turns
 from lwipy.services.dns import DnsServer
 
 HOSTS = pytest.mark.parametrize("host", ["10.0.0.2", "fd00::2"], ids=["ipv4", "ipv6"])
@@ -240,7 +240,7 @@ def test_interleaving_takes_the_families_in_turns() -> None:
         return (socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, 80))
 
     def order(hosts: list[str], first: int) -> list[str]:
-        return [str(entry[4][0]) for entry in interleaved([info(host) for host in hosts], first)]
+        return [str(entry[4][0]) for entry in in_turns([info(host) for host in hosts], first)]
 
     hosts = ["::1", "::2", "::3", "1.1.1.1", "2.2.2.2"]
     assert order(hosts, 1) == ["::1", "1.1.1.1", "::2", "2.2.2.2", "::3"]

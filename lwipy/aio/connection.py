@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import functools
-import itertools
 import os
 import socket
 import ssl as ssl_module
@@ -19,8 +18,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from lwipy._native import lib
 from lwipy.aio.addresses import SocketAddress, from_socket
 from lwipy.aio.driver import deliver, ensure_driven
-from lwipy.aio.names import AddressInfo, getaddrinfo, numeric
+from lwipy.aio.names import getaddrinfo, numeric
 from lwipy.aio.tls import TlsSettings
+from lwipy.blocking.race import in_turns
 from lwipy.endpoints import Event, TcpEndpoint
 from lwipy.errors import StackClosedError, StackError
 
@@ -76,7 +76,7 @@ async def create_connection(
         infos = await getaddrinfo(stack, host, port, family=family, type=socket.SOCK_STREAM, flags=flags)
         sources = None if local_addr is None else await _sources(stack, local_addr, family)
         if interleave or happy_eyeballs_delay is not None:
-            infos = interleaved(infos, interleave or 1)
+            infos = in_turns(infos, interleave or 1)
         targets = [info[4] for info in infos]
         endpoint = await connect_to_any(stack, targets, sources, happy_eyeballs_delay, all_errors)
     return await make_transport(endpoint, protocol_factory, tls)
@@ -183,16 +183,6 @@ def _bind_to_any(endpoint: TcpEndpoint, version: int, sources: Sequence[SocketAd
 
 
 # -- Several attempts ------------------------------------------------------------------------------------------------
-
-
-def interleaved(infos: Sequence[AddressInfo], first: int) -> list[AddressInfo]:
-    """The families in turns, after `first` addresses of the family that comes first."""
-    by_family: dict[int, list[AddressInfo]] = {}
-    for info in infos:
-        by_family.setdefault(info[0], []).append(info)
-    lists = list(by_family.values())
-    head, lists[0] = lists[0][: first - 1], lists[0][first - 1 :]
-    return head + [info for turn in itertools.zip_longest(*lists) for info in turn if info is not None]
 
 
 async def connect_to_any(

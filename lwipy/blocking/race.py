@@ -15,7 +15,7 @@ import math
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -30,11 +30,14 @@ if TYPE_CHECKING:
 DELAY: Final = 0.25
 
 
-def in_turns(found: list[AddressInfo]) -> list[AddressInfo]:
-    """The families in turns, beginning with the first that was found (RFC 8305 section 4)."""
-    first = [entry for entry in found if entry[0] == found[0][0]]
-    other = [entry for entry in found if entry[0] != found[0][0]]
-    return [entry for pair in zip_longest(first, other) for entry in pair if entry is not None]
+def in_turns(found: Sequence[AddressInfo], first: int = 1) -> list[AddressInfo]:
+    """The families in turns, after `first` addresses of the family that comes first (RFC 8305 section 4)."""
+    families: dict[int, list[AddressInfo]] = {}
+    for entry in found:
+        families.setdefault(entry[0], []).append(entry)
+    lists = list(families.values())
+    head, lists[0] = lists[0][: first - 1], lists[0][first - 1 :]
+    return head + [entry for turn in zip_longest(*lists) for entry in turn if entry is not None]
 
 
 class Winner(NamedTuple):
