@@ -11,8 +11,9 @@ SANITIZED = $(addprefix tests/,test_tcp.py test_tcp_listening.py test_udp.py tes
 # tells of it.
 AGAIN = --reruns 2 --reruns-delay 2
 
-# A file of tests goes to one of two workers as a whole, those that take long first (tests/conftest.py).
-WORKERS = --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# A file of tests goes to one worker as a whole, those that take long first (tests/conftest.py). Tests wait for a third of
+# their time: three workers are right for two cores.
+WORKERS = --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test build check sanitize bench clean
 
