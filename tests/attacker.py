@@ -16,6 +16,7 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6ND_RA, ICMPv6NDOptPrefixInfo, ICMPv6NDOptSrcLLAddr, IPv6, in6_chksum
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
+from tcp_world import exchange
 
 import lwipy
 from lwipy import Statistics, TcpEndpoint, TcpState
@@ -97,8 +98,8 @@ class Target:
         self.time.run(lambda: client.info.state is TcpState.ESTABLISHED and listener.info.queued)
         server = listener.accept()
         content = random.Random(amount).randbytes(amount)
-        assert exchange(self.time, client, server, content) == content
-        assert exchange(self.time, server, client, content) == content
+        assert exchange(self.time, client, server, content, 300.0) == content
+        assert exchange(self.time, server, client, content, 300.0) == content
         for end in (client, server, listener):
             end.close()
 
@@ -123,33 +124,6 @@ def ip(family: int, **fields: object) -> Packet:
     """The header of a packet from the attacker to the target."""
     layer = {4: IP, 6: IPv6}[family]
     return layer(**{"src": ATTACKER[family], "dst": TARGET[family], **fields})
-
-
-def exchange(time: VirtualTime, source: TcpEndpoint, sink: TcpEndpoint, content: bytes) -> bytes:
-    """Sends `content` and the end of the stream; what arrives until that end."""
-    arrived = bytearray()
-    left = memoryview(content)
-    ended = False
-
-    def step() -> bool:
-        nonlocal left, ended
-        try:
-            while left:
-                left = left[source.send(left) :]
-            if not ended:
-                ended = True
-                source.shutdown(write=True)
-        except BlockingIOError:
-            pass
-        try:
-            while part := sink.recv(65536):
-                arrived.extend(part)
-            return True
-        except BlockingIOError:
-            return False
-
-    time.run(step, limit=300.0)
-    return bytes(arrived)
 
 
 def quick_segment(
@@ -277,7 +251,6 @@ __all__ = [
     "VirtualTime",
     "addresses",
     "advertisement",
-    "exchange",
     "framed",
     "heard",
     "icmp6",

@@ -6,6 +6,7 @@ import pytest
 from conftest import Pair
 
 from lwipy import Event, TcpEndpoint, TcpState
+from lwipy.testing import VirtualTime
 
 ADDRESSES = pytest.mark.parametrize(("family", "host"), [(4, "10.0.0.1"), (6, "fd00::1")])
 
@@ -29,50 +30,47 @@ def connected(hosts: Pair, family: int = 4, host: str = "10.0.0.1") -> tuple[Tcp
     return server, client
 
 
+def _take(end: TcpEndpoint, arrived: bytearray) -> bool:
+    """Reads what is there; whether the stream is over."""
+    try:
+        while part := end.recv(65536):
+            arrived.extend(part)
+        return True
+    except BlockingIOError:
+        return False
+
+
 def read_all(hosts: Pair, end: TcpEndpoint, limit: float = 60.0) -> bytes:
     """Everything up to the end of the stream."""
     assert hosts.time is not None
-    data = bytearray()
-    over = False
-
-    def read() -> bool:
-        nonlocal over
-        try:
-            while part := end.recv(65536):
-                data.extend(part)
-            over = True
-        except BlockingIOError:
-            pass
-        return over
-
-    hosts.time.run(read, limit)
-    return bytes(data)
-
-
-def transfer(hosts: Pair, source: TcpEndpoint, target: TcpEndpoint, content: bytes, limit: float = 60.0) -> bytes:
-    """Sends `content` and FIN while the other side reads; what arrived."""
-    assert hosts.time is not None
     arrived = bytearray()
-    sent = 0
-    over = False
+    hosts.time.run(lambda: _take(end, arrived), limit)
+    return bytes(arrived)
+
+
+def exchange(time: VirtualTime, source: TcpEndpoint, sink: TcpEndpoint, content: bytes, limit: float = 60.0) -> bytes:
+    """Sends `content` and the end of the stream while the other side reads; what arrived until that end."""
+    arrived = bytearray()
+    left = memoryview(content)
+    ended = False
 
     def step() -> bool:
-        nonlocal sent, over
+        nonlocal left, ended
         try:
-            while sent < len(content):
-                sent += source.send(content[sent : sent + 65536])
-            if sent == len(content):
-                sent += 1
+            while left:
+                left = left[source.send(left) :]
+            if not ended:
+                ended = True
                 source.shutdown(write=True)
         except BlockingIOError:
             pass
-        try:
-            while part := target.recv(65536):
-                arrived.extend(part)
-            over = True
-        except BlockingIOError:
-            pass
-        return over
+        return _take(sink, arrived)
 
-    hosts.time.run(step, limit)
+    time.run(step, limit)
     return bytes(arrived)
+
+
+def transfer(hosts: Pair, source: TcpEndpoint, sink: TcpEndpoint, content: bytes) -> bytes:
+    """exchange() between two hosts in virtual time."""
+    assert hosts.time is not None
+    return exchange(hosts.time, source, sink, content)
