@@ -48,6 +48,13 @@ sum_rounds(const u8_t *p, size_t rounds)
 #endif
 
 uint16_t
+lwipy_fold(uint32_t sum)
+{
+  sum = (sum & 0xffff) + (sum >> 16);
+  return (uint16_t)((sum & 0xffff) + (sum >> 16));
+}
+
+uint16_t
 lwipy_checksum(const void *data, int length)
 {
   const u8_t *p = data;
@@ -66,7 +73,5 @@ lwipy_checksum(const void *data, int length)
   }
   sum = (sum & 0xffffffffu) + (sum >> 32);
   sum = (sum & 0xffffffffu) + (sum >> 32);
-  sum = (sum & 0xffffu) + (sum >> 16);
-  sum = (sum & 0xffffu) + (sum >> 16);
-  return (u16_t)sum;
+  return lwipy_fold((u32_t)sum);
 }

@@ -121,6 +121,7 @@ void *lwipy_arena_malloc(size_t size);
 void *lwipy_arena_calloc(size_t count, size_t size);
 void lwipy_arena_free(void *block);
 uint16_t lwipy_checksum(const void *data, int length);
+uint16_t lwipy_fold(uint32_t sum);         /* a sum of 16-bit words, carries added to it (RFC 1071) */
 void lwipy_assert_core_locked(void);
 
 #endif /* LWIPY_LWIPOPTS_H */

@@ -104,13 +104,6 @@ look(const struct lwipy_nic *nic, const u8_t *frame, size_t length, struct view 
   return 1;
 }
 
-static u16_t
-fold(u32_t sum)
-{
-  sum = (sum & 0xffff) + (sum >> 16);
-  return (u16_t)((sum & 0xffff) + (sum >> 16));
-}
-
 /* A sum over everything that is covered, checksum included, has all bits set. */
 static int
 is_verified(const struct lwipy_nic *nic, const struct view *view)
@@ -121,8 +114,8 @@ is_verified(const struct lwipy_nic *nic, const struct view *view)
     return 0;
   }
   return !(nic->netif.chksum_flags & NETIF_CHECKSUM_CHECK_TCP) ||
-         fold((u32_t)lwipy_checksum(view->tcp, length) + lwipy_checksum(view->addresses, view->address_length) +
-              lwip_htons(IP_PROTO_TCP) + lwip_htons(length)) == 0xffff;
+         lwipy_fold((u32_t)lwipy_checksum(view->tcp, length) + lwipy_checksum(view->addresses, view->address_length) +
+                    lwip_htons(IP_PROTO_TCP) + lwip_htons(length)) == 0xffff;
 }
 
 /* ---- Flows -------------------------------------------------------------------------------------------------------- */

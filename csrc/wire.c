@@ -23,7 +23,6 @@
  *    them returns.
  */
 #include "wire.h"
-#include "copy.h"
 #include "loop.h"
 #include "merge.h"
 
@@ -42,12 +41,7 @@ static u8_t spare[65536 + SIZEOF_ETH_HDR + SIZEOF_VLAN_HDR];
 static void
 fill(struct lwipy_block *block, const struct pbuf *p)
 {
-  u8_t *to = block->bytes;
-  block->length = p->tot_len;
-  for (; p != NULL; p = p->next) {
-    lwipy_copy(to, p->payload, p->len);
-    to += p->len;
-  }
+  block->length = pbuf_copy_partial(p, block->bytes, p->tot_len, 0);
 }
 
 struct lwipy_block *

@@ -26,7 +26,7 @@ struct lwipy_wire_end {
   u32_t untold;                    /* frames since there was something to tell; see lwipy_wires_tell() */
   u32_t wanted;                    /* 1: a long frame found no block */
   u8_t offload;                    /* this side was joined for long frames */
-  u8_t takes_long;                 /* and takes them now */
+  u8_t takes_long;                 /* and takes part now; changed by this side alone, which reads it without the mutex */
   struct lwipy_fifo reading;       /* this side's own */
 };
 

@@ -11,12 +11,11 @@
  * Invariants:
  * 1. Nobody sees a frame longer than the MTU: an interface that has stages, or is a group's, neither bundles nor takes
  *    long frames. One that was on its way when a stage came passes below that stage.
- * 2. What is bundled leaves before any other frame of the core, and before the call ends or waits for work.
+ * 2. What is bundled leaves before the core puts any other frame on a wire, and before the call ends or waits for work.
  * 3. A long frame is put only where a block for it is; else its segments go as they are.
  * 4. Each segment of a long frame fits into the receiver's MTU, or the frame is dropped and counted.
  */
 #include "wire.h"
-#include "copy.h"
 #include "merge.h"
 #include "offload.h"
 #include "tcp.h"
@@ -33,50 +32,37 @@ static struct lwipy_nic *bundling; /* whose it is; NULL: it is empty */
 
 /* ---- Who takes part ------------------------------------------------------------------------------------------------- */
 
-static int
-is_unseen(const struct lwipy_nic *nic)
-{
-  return nic->stages[LWIPY_IN] == NULL && nic->stages[LWIPY_OUT] == NULL && nic->steer == NULL && nic->front == NULL;
-}
-
 void
 lwipy_wire_restage(struct lwipy_nic *nic)
 {
   struct lwipy_wire *wire = nic->wire;
   if (wire != NULL) {
     struct lwipy_wire_end *own = &wire->end[nic->wire_side];
+    int unseen = nic->stages[LWIPY_IN] == NULL && nic->stages[LWIPY_OUT] == NULL && nic->steer == NULL &&
+                 nic->front == NULL;
     lwipy_mutex_lock(&wire->mutex);
-    own->takes_long = own->offload && is_unseen(nic);
+    own->takes_long = own->offload && unseen;
     lwipy_mutex_unlock(&wire->mutex);
   }
 }
 
-/* Asked once for each bundle. */
+/* Whether the other side does. Asked once for each bundle. */
 static int
 may_bundle(const struct lwipy_nic *nic)
 {
   struct lwipy_wire *wire = nic->wire;
   struct lwipy_wire_end *to = &wire->end[1 - nic->wire_side];
   int result = 0;
-  if (wire->end[nic->wire_side].offload && is_unseen(nic)) {
-    lwipy_mutex_lock(&wire->mutex);
-    if (to->core != NULL && to->takes_long) {
-      result = to->segments.empty.first != NULL;
-      to->wanted |= !result;
-    }
-    lwipy_mutex_unlock(&wire->mutex);
+  lwipy_mutex_lock(&wire->mutex);
+  if (to->core != NULL && to->takes_long) {
+    result = to->segments.empty.first != NULL;
+    to->wanted |= !result;
   }
+  lwipy_mutex_unlock(&wire->mutex);
   return result;
 }
 
 /* ---- Output ---------------------------------------------------------------------------------------------------------- */
-
-static u16_t
-fold(u32_t sum)
-{
-  sum = (sum & 0xffff) + (sum >> 16);
-  return (u16_t)((sum & 0xffff) + (sum >> 16));
-}
 
 /* The sum of the whole payload: each segment's own makes all of it add up to ones, so the rest tells that of its part. */
 static u32_t
@@ -91,20 +77,20 @@ sum_of_payload(void)
     const struct pbuf *p = bundle.segments[i];
     u16_t part;
     frame = p->payload;
-    part = (u16_t)~fold(pseudo + lwip_htons((u16_t)(p->tot_len - at->transport)) +
-                        lwipy_checksum(frame + at->transport, at->payload - at->transport));
+    part = (u16_t)~lwipy_fold(pseudo + lwip_htons((u16_t)(p->tot_len - at->transport)) +
+                              lwipy_checksum(frame + at->transport, at->payload - at->transport));
     sum += odd ? (u16_t)(part << 8 | part >> 8) : part;
     odd ^= (p->tot_len - at->payload) & 1;
   }
-  return fold(sum);
+  return lwipy_fold(sum);
 }
 
 static void
 write_sum(u8_t *headers)
 {
   u8_t *field = headers + bundle.at.transport + 16;      /* the pseudo header's is there */
-  u16_t sum = (u16_t)~fold(lwipy_checksum(headers + bundle.at.transport, bundle.at.payload - bundle.at.transport) +
-                           sum_of_payload());
+  u32_t of_header = lwipy_checksum(headers + bundle.at.transport, bundle.at.payload - bundle.at.transport);
+  u16_t sum = (u16_t)~lwipy_fold(of_header + sum_of_payload());
   memcpy(field, &sum, sizeof(sum));
 }
 
@@ -119,11 +105,7 @@ fill(struct lwipy_block *block)
   }
   for (i = 0; i < bundle.count; i++) {
     const struct pbuf *p = bundle.segments[i];
-    size_t skip = bundle.at.payload;
-    for (; p != NULL; p = p->next, skip = 0) {
-      lwipy_copy(to, (const u8_t *)p->payload + skip, p->len - skip);
-      to += p->len - skip;
-    }
+    to += pbuf_copy_partial(p, to, p->tot_len, bundle.at.payload);
   }
   block->length = (u32_t)(to - block->bytes);
   block->segments = bundle.count;
@@ -176,7 +158,7 @@ int
 lwipy_wire_bundle(struct lwipy_nic *nic, const struct pbuf *p)
 {
   struct lwipy_layout at;
-  int fits = p->tot_len > SHORT && nic->wire->end[nic->wire_side].offload &&
+  int fits = p->tot_len > SHORT && nic->wire->end[nic->wire_side].takes_long &&
              lwipy_layout_of(p->payload, p->len, p->tot_len, nic->layer, &at) && at.protocol == IP_PROTO_TCP;
   if (fits && bundling == nic && lwipy_bundle_add(&bundle, p, &at)) {
     return 1;
