@@ -83,8 +83,8 @@ void lwipy_link_tell(struct lwipy_link *link, u32_t news, int reason);
 size_t lwipy_link_frame_room(const struct lwipy_link *link);   /* the longest frame that makes sense, and one byte */
 int lwipy_dgram_open(struct lwipy_link *link, int fd, const char *peer, size_t peer_length);
 void lwipy_dgram_close(struct lwipy_link *link);
-/* link_fd.c: core_link_open() for any kind; another turn, at once. */
-int lwipy_link_start(int number, int kind, int fd, const char *peer, size_t peer_length);
+/* link_fd.c: core_link_open() for any kind, told what that one wants to know; another turn, at once. */
+int lwipy_link_start(int number, int kind, int fd, const void *about, size_t length);
 void lwipy_link_again(struct lwipy_link *link);
 /* link_tun.c */
 int lwipy_tun_write(struct lwipy_link *link, const struct iovec *pieces, int count);
@@ -100,7 +100,7 @@ int lwipy_vnet_send(struct lwipy_link *link);
 u8_t *lwipy_vnet_room(struct lwipy_link *link);   /* for a frame of LWIPY_VNET_LONGEST bytes; NULL: no memory */
 void lwipy_vnet_take(struct lwipy_link *link, const struct lwipy_vnet_header *header, size_t length);   /* it is there */
 /* link_vhost.c; a part of these is elsewhere: no Linux */
-int lwipy_vhost_begin(struct lwipy_link *link, const char *device);
+int lwipy_vhost_begin(struct lwipy_link *link, const lwipy_vhost_device *device);
 void lwipy_vhost_end(struct lwipy_link *link);
 void lwipy_dgram_describe(const struct lwipy_link *link, char *out, size_t room);
 #endif

@@ -133,11 +133,14 @@ link_of(struct lwipy_nic *nic, int number)
 int
 core_link_open(int number, int kind, int fd, const char *peer, size_t peer_length)
 {
-  return kind < LWIPY_LINK_STREAM || kind > LWIPY_LINK_VNET ? LWIPY_EARG : lwipy_link_start(number, kind, fd, peer, peer_length);
+  if (kind < LWIPY_LINK_STREAM || kind > LWIPY_LINK_VNET) {
+    return LWIPY_EARG;
+  }
+  return lwipy_link_start(number, kind, fd, peer, peer_length);
 }
 
 int
-lwipy_link_start(int number, int kind, int fd, const char *peer, size_t peer_length)
+lwipy_link_start(int number, int kind, int fd, const void *about, size_t length)
 {
   struct lwipy_nic *nic = lwipy_nic(number);
   struct lwipy_link *link;
@@ -150,13 +153,13 @@ lwipy_link_start(int number, int kind, int fd, const char *peer, size_t peer_len
   }
   close_descriptor(link);
   link->kind = kinds[kind];
-  if (kind == LWIPY_LINK_DGRAM && (result = lwipy_dgram_open(link, fd, peer, peer_length)) != 0) {
+  if (kind == LWIPY_LINK_DGRAM && (result = lwipy_dgram_open(link, fd, about, length)) != 0) {
     return result;
   }
   if (kind == LWIPY_LINK_VNET && (result = lwipy_vnet_open(link)) != 0) {
     return result;
   }
-  if (kind == LWIPY_LINK_VHOST && (result = lwipy_vhost_begin(link, peer)) != 0) {
+  if (kind == LWIPY_LINK_VHOST && (result = lwipy_vhost_begin(link, about)) != 0) {
     return result;
   }
   if ((result = lwipy_poller_set(lwipy_self, fd, LWIPY_TAG_LINK(number),

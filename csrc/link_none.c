@@ -89,7 +89,7 @@ core_link_news(lwipy_link_event *out, int room)
 #ifndef __linux__
 #ifndef _WIN32
 int
-lwipy_vhost_begin(struct lwipy_link *link, const char *device)
+lwipy_vhost_begin(struct lwipy_link *link, const lwipy_vhost_device *device)
 {
   (void)link;
   (void)device;

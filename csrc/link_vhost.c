@@ -276,9 +276,8 @@ disown(struct lwipy_vhost *vhost)
 }
 
 int
-lwipy_vhost_begin(struct lwipy_link *link, const char *peer)
+lwipy_vhost_begin(struct lwipy_link *link, const lwipy_vhost_device *device)
 {
-  const lwipy_vhost_device *device = (const lwipy_vhost_device *)(const void *)peer;
   struct lwipy_vhost *vhost = calloc(1, sizeof(*vhost));
   int i, result;
   if (vhost == NULL || lwipy_vnet_open(link) != 0) {
@@ -339,7 +338,7 @@ vhost_of(int number)
 int
 core_vhost_open(int number, const lwipy_vhost_device *device)
 {
-  int result = lwipy_link_start(number, LWIPY_LINK_VHOST, device->rings[FROM_GUEST].kick, (const char *)device,
+  int result = lwipy_link_start(number, LWIPY_LINK_VHOST, device->rings[FROM_GUEST].kick, device,
                                 sizeof(*device));
   struct lwipy_nic *nic = lwipy_nic(number);
   if (result == 0) {

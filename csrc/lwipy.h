@@ -44,7 +44,8 @@ enum { LWIPY_HAS_EVENTS = 1, LWIPY_HAS_FRAMES = 2, LWIPY_HAS_DEADLINE = 4, LWIPY
        LWIPY_WOKEN = 64,          /* lwipy_wake() was called */
        LWIPY_HAS_RELEASED = 256,  /* lwipy_released() */
        LWIPY_HAS_TROUBLE = 128,   /* a stage ended by itself */
-       LWIPY_NEWS = 435 };        /* what Python has to look at: EVENTS, FRAMES, LINKS, WATCHED, TROUBLE, RELEASED */
+       LWIPY_NEWS = LWIPY_HAS_EVENTS | LWIPY_HAS_FRAMES | LWIPY_HAS_LINKS | LWIPY_HAS_WATCHED | LWIPY_HAS_TROUBLE |
+                    LWIPY_HAS_RELEASED };   /* what Python has to look at */
 
 enum { LWIPY_OPT_NODELAY = 1, LWIPY_OPT_KEEPALIVE, LWIPY_OPT_KEEPIDLE, LWIPY_OPT_KEEPINTVL, LWIPY_OPT_KEEPCNT,
        LWIPY_OPT_RCVBUF, LWIPY_OPT_SNDBUF, LWIPY_OPT_REUSEADDR, LWIPY_OPT_BROADCAST, LWIPY_OPT_TTL, LWIPY_OPT_TOS,
@@ -123,7 +124,7 @@ typedef struct {
 
 typedef struct {
   uint32_t count;
-  lwipy_vhost_region regions[8];
+  lwipy_vhost_region regions[LWIPY_VHOST_REGIONS];
   lwipy_vhost_ring rings[2];   /* 0: to the guest, 1: from it */
   int header;                  /* bytes before each frame, 10 or 12 */
   int mergeable, event_index;  /* VIRTIO_NET_F_MRG_RXBUF, VIRTIO_RING_F_EVENT_IDX */
