@@ -46,8 +46,8 @@ _READABLE: Final = int(Event.READABLE)
 _WRITABLE: Final = int(Event.WRITABLE)
 _FAILED: Final = int(Event.FAILED)
 # What runs for every event is found without asking modules for it.
-_recv: Final = calls.recv
-_recv_into: Final = lib.lwipy_tcp_recv
+_recv: Final = lib.lwipy_tcp_recv
+_recv_bytes: Final = calls.recv
 _LAST: Final[int] = lib.LWIPY_LAST
 _EXTRA: Final = frozenset(("socket", "sockname", "peername"))
 _log: Final = logging.getLogger("lwipy.aio")
@@ -230,7 +230,7 @@ class StreamTransport(Writing):
         With less than `size` nothing is left, and an event will come.
         """
         endpoint = self._endpoint
-        return self._received(_recv_into(endpoint._stack._core, endpoint._handle, buffer, size, _LAST), size)
+        return self._received(_recv(endpoint._stack._core, endpoint._handle, buffer, size, _LAST), size)
 
     def _received(self, received: int, size: int) -> int:
         endpoint = self._endpoint
@@ -247,7 +247,7 @@ class StreamTransport(Writing):
         endpoint, chunk = self._endpoint, _chunk.buffer
         try:
             if self._plenty:
-                data = _recv(endpoint._stack._way, endpoint._handle, CHUNK)
+                data = _recv_bytes(endpoint._stack._way, endpoint._handle, CHUNK)
                 size = len(data) if type(data) is bytes else data
                 size = self._received(size, size)
             else:

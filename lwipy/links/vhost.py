@@ -139,12 +139,15 @@ class VhostUser(QemuStream):
             # Its frames know the core, which whoever keeps the reason would keep alive.
             self._on_lost(reason and reason.with_traceback(None))
 
-    def _close(self) -> None:
+    def _end_session(self) -> None:
         with self._lock:
             session, self._session = self._session, None
             if session is not None:
                 self._stack.unwatch(session.socket.fileno())
                 session.close()
+
+    def _close(self) -> None:
+        self._end_session()
         super()._close()
 
     def _on_news(self, news: int, reason: int, announced: int) -> None:
@@ -155,12 +158,7 @@ class VhostUser(QemuStream):
             self._over(error)
 
     def detach(self) -> None:
-        with self._lock:
-            session, self._session = self._session, None
-            if session is not None:
-                if self._interface is not None:
-                    self._stack.unwatch(session.socket.fileno())
-                session.close()
+        self._end_session()
         super().detach()
 
     # -- The rings ---------------------------------------------------------------------------------------------------
