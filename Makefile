@@ -5,7 +5,8 @@ PYTHON ?= python3
 PY      = $(VENV)/bin/python
 
 # What exercises the C side most, in the time that sanitizers take.
-SANITIZED = $(addprefix tests/,test_tcp.py test_tcp_listening.py test_udp.py test_interface.py) $(wildcard tests/test_guard_*.py)
+SANITIZED = $(addprefix tests/,test_tcp.py test_tcp_listening.py test_udp.py test_interface.py) \
+            $(wildcard tests/test_guard_*.py tests/test_links_vhost*.py)
 
 # Real guests and the machine's kernel keep real time: what fails there gets a second and third try, and the report
 # tells of it.
