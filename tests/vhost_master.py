@@ -12,6 +12,7 @@ import mmap
 import os
 import socket
 import struct
+import threading
 from collections.abc import Callable
 
 from vnet_device import Device, Header
@@ -50,8 +51,11 @@ class Master(Device):
         os.ftruncate(self.file, MEMORY)
         fcntl.fcntl(self.file, fcntl.F_ADD_SEALS, seals)
         self.memory = mmap.mmap(self.file, MEMORY)
+        # What both sides look at while it changes: struct.pack_into() would write a zero first.
+        self.words = memoryview(self.memory).cast("H")
         self.eventfds = [os.eventfd(0, os.EFD_NONBLOCK) for _ in range(4)]
         self.kicks, self.calls = self.eventfds[:2], self.eventfds[2:]
+        self.barrier = threading.Lock()
         self.features = 0
         self.kicked = [0, 0]  # how often we did
         self.reset()
@@ -68,6 +72,7 @@ class Master(Device):
         self.wire.close()
         for fd in (self.file, *self.eventfds):
             os.close(fd)
+        self.words.release()
         self.memory.close()
 
     # -- The protocol ------------------------------------------------------------------------------------------------
@@ -151,17 +156,13 @@ class Master(Device):
 
     def publish(self, ring: int, head: int) -> None:
         at = ring * PART + AVAILABLE
-        struct.pack_into("<H", self.memory, at + 4 + 2 * (self.index[ring] % SIZE), head)
+        self.words[at // 2 + 2 + self.index[ring] % SIZE] = head
         before, self.index[ring] = self.index[ring], (self.index[ring] + 1) & 0xFFFF
-        struct.pack_into("<H", self.memory, at + 2, self.index[ring])
-        used = ring * PART + USED
-        if self.features & EVENT_IDX:
-            (event,) = struct.unpack_from("<H", self.memory, used + 4 + 8 * SIZE)
-            wanted = event == before
-        else:
-            (flags,) = struct.unpack_from("<H", self.memory, used)
-            wanted = not flags & 1
-        if wanted:
+        self.words[at // 2 + 1] = self.index[ring]
+        used = (ring * PART + USED) // 2
+        with self.barrier:  # what was written is seen before the other side's wish is read
+            event, flags = self.words[used + 2 + 4 * SIZE], self.words[used]
+        if event == before if self.features & EVENT_IDX else not flags & 1:
             self.kick(ring)
 
     def kick(self, ring: int) -> None:
@@ -171,13 +172,13 @@ class Master(Device):
     def used(self, ring: int) -> list[tuple[int, int]]:
         """What came back since the last call: heads and lengths."""
         at = ring * PART + USED
-        (index,) = struct.unpack_from("<H", self.memory, at + 2)
+        index = self.words[at // 2 + 1]
         found = []
         while self.seen[ring] != index:
             found.append(struct.unpack_from("<II", self.memory, at + 4 + 8 * (self.seen[ring] % SIZE)))
             self.seen[ring] = (self.seen[ring] + 1) & 0xFFFF
         # and asks to be told of the next
-        struct.pack_into("<H", self.memory, ring * PART + AVAILABLE + 4 + 2 * SIZE, self.seen[ring])
+        self.words[(ring * PART + AVAILABLE) // 2 + 2 + SIZE] = self.seen[ring]
         return found
 
     def called(self, ring: int) -> bool:
