@@ -1,16 +1,9 @@
 """anyio on lwipy stacks, on both of its backends: streams, listeners and TLS. Needs the extra lwipy[anyio].
 
 Theory of operation. Streams and listeners are anyio's own kinds (:class:`anyio.abc.SocketStream`, with the attributes
-of :class:`anyio.abc.SocketAttribute`) on TCP endpoints, written once with anyio's events. What differs between the
-backends is who drives the stack, how its events reach the tasks, and how names are asked for: :mod:`lwipy.aio` knows
-that for asyncio, :mod:`lwipy.trio` for trio, and :func:`_backend` finds the one that is running.
-
-Invariants:
-
-1. A stream or listener owns its endpoint; aclose() ends it at once, whatever other tasks wait for, and wakes them.
-2. A receive() that is cancelled has taken nothing; a send() that is cancelled has sent what `bytes_sent` says.
-3. After aclose() everything raises ClosedResourceError; what the network did raises BrokenResourceError, with the
-   OSError as its cause.
+of :class:`anyio.abc.SocketAttribute`) on TCP endpoints (:mod:`lwipy._structured`), which wait by anyio's events. What
+differs between the backends is who drives the stack, how its events reach the tasks, and how names are asked for:
+:mod:`lwipy.aio` knows that for asyncio, :mod:`lwipy.trio` for trio, and :func:`_backend` finds the one that is running.
 """
 
 from __future__ import annotations
@@ -21,8 +14,7 @@ import socket
 import ssl
 import sys
 import time
-import warnings
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
@@ -36,11 +28,10 @@ try:
 except ImportError as error:
     raise ImportError("lwipy.anyio needs the anyio library: pip install 'lwipy[anyio]'") from error
 
+from lwipy._structured import EndpointListener, EndpointStream
 from lwipy.aio.listening import listen_on
-from lwipy.aio.standin import TransportSocket
 from lwipy.blocking.race import DELAY, Race, in_turns
-from lwipy.endpoints import Endpoint, Option, TcpEndpoint
-from lwipy.errors import StackError
+from lwipy.endpoints import Endpoint, TcpEndpoint
 
 if TYPE_CHECKING:
     from lwipy.stack import Stack
@@ -118,120 +109,49 @@ class _Waiters:
 # -- Streams -----------------------------------------------------------------------------------------------------------
 
 
-class SocketStream(AnySocketStream):
+class SocketStream(EndpointStream, AnySocketStream):
     """An :class:`anyio.abc.SocketStream` over a connected endpoint, which it owns from now on."""
 
+    _name = "lwipy.anyio.SocketStream"
+    _closed_error = anyio.ClosedResourceError
+    _broken_error = anyio.BrokenResourceError
+
     def __init__(self, endpoint: TcpEndpoint) -> None:
-        self._closed = True  # until the endpoint is ours
-        self._endpoint = endpoint
-        self._stand_in = TransportSocket(endpoint)
-        #: Bytes that send() has handed to the stack so far. They will arrive in order or not at all.
-        self.bytes_sent = 0
-        self._ended = False
-        self._error: OSError | None = None
-        self._waiters = _Waiters()
-        self._sending = anyio.ResourceGuard("writing to")
-        self._receiving = anyio.ResourceGuard("reading from")
-        endpoint.set_option(Option.NODELAY, 1)
-        _backend().deliver(endpoint, self._waiters.notify)
-        self._closed = False
-
-    def __repr__(self) -> str:
-        return f"<lwipy.anyio.SocketStream {'closed' if self._closed else self._endpoint}>"
-
-    def __del__(self) -> None:
-        if not self._closed:
-            warnings.warn(f"unclosed stream {self!r}", ResourceWarning, stacklevel=2, source=self)
-            self._endpoint.abort()
+        sending, receiving = anyio.ResourceGuard("writing to"), anyio.ResourceGuard("reading from")
+        super().__init__(endpoint, _Waiters(), _backend().deliver, sending, receiving)
 
     @property
     def _raw_socket(self) -> Any:
         """Stands in for the socket: addresses and options, no descriptor."""
         return self._stand_in
 
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            if self._closed:
-                raise anyio.ClosedResourceError from None
-            self._error = self._error or error
-            raise anyio.BrokenResourceError from error
-
-    def _receive(self, size: int) -> bytes:
-        data = self._endpoint.recv(size)
-        if not data and self._error is not None:
-            raise self._error  # the endpoint tells of it once, and an end would pass for a goodbye
-        return data
-
     async def receive(self, max_bytes: int = CHUNK) -> bytes:
         """What has arrived, at most `max_bytes`. EndOfStream, BrokenResourceError, ClosedResourceError."""
-        if max_bytes < 1:
-            raise ValueError(f"max_bytes of {max_bytes} is too little: expected at least 1")
-        with self._receiving, self._errors():
-            data = await self._waiters.until(lambda: self._receive(max_bytes))
+        data = await self._receive(max_bytes)
         if not data:
             raise anyio.EndOfStream
         return data
 
     async def send(self, item: bytes) -> None:
         """Hands all of `item` to the stack. BrokenResourceError, ClosedResourceError (also after send_eof())."""
-        with self._sending, self._errors(), memoryview(item) as view, view.cast("B") as block:
-            at = 0
-
-            def attempt() -> None:
-                nonlocal at
-                if self._closed or self._ended:
-                    raise anyio.ClosedResourceError
-                while at < len(block):
-                    count = self._endpoint.send(block[at:])
-                    at += count
-                    self.bytes_sent += count
-
-            await self._waiters.until(attempt)
-
-    async def send_eof(self) -> None:
-        """Half-closes behind what was sent; the other direction goes on. Again is allowed."""
-
-        def attempt() -> None:
-            if not self._ended or self._closed:
-                self._endpoint.shutdown(write=True)
-                self._ended = True
-
-        with self._sending, self._errors():
-            await self._waiters.until(attempt)
+        await self._send(item)
 
     async def aclose(self) -> None:
         """Ends the connection; what was sent is still delivered, unless SO_LINGER of 0 asks for a reset."""
-        if not self._closed:
-            self._closed = True
-            if self._stand_in.resets:
-                self._endpoint.abort()
-            else:
-                self._endpoint.close()
-            self._waiters.notify()
+        self._end()
         await checkpoint()
 
 
-class SocketListener(AnySocketListener):
+class SocketListener(EndpointListener, AnySocketListener):
     """An :class:`anyio.abc.SocketListener` over a listening endpoint, which it owns from now on."""
 
+    _name = "lwipy.anyio.SocketListener"
+    _closed_error = anyio.ClosedResourceError
+    _broken_error = anyio.BrokenResourceError
+
     def __init__(self, endpoint: TcpEndpoint) -> None:
-        self._closed = False
-        self._endpoint = endpoint
-        self._stand_in = TransportSocket(endpoint)
-        self._waiters = _Waiters()
+        super().__init__(endpoint, _Waiters(), _backend().deliver)
         self._accepting = anyio.ResourceGuard("accepting connections from")
-        _backend().deliver(endpoint, self._waiters.notify)
-
-    def __repr__(self) -> str:
-        return f"<lwipy.anyio.SocketListener {'closed' if self._closed else self._endpoint}>"
-
-    def __del__(self) -> None:
-        if not getattr(self, "_closed", True):
-            warnings.warn(f"unclosed listener {self!r}", ResourceWarning, stacklevel=2, source=self)
-            self._endpoint.close()
 
     @property
     def _raw_socket(self) -> Any:
@@ -244,21 +164,11 @@ class SocketListener(AnySocketListener):
         OSError ENOBUFS when there is no room for it; it waits.
         """
         with self._accepting:
-            try:
-                return SocketStream(await self._waiters.until(self._endpoint.accept))
-            except OSError as error:
-                if self._closed:
-                    raise anyio.ClosedResourceError from None
-                if isinstance(error, StackError):
-                    raise anyio.BrokenResourceError from error
-                raise
+            return SocketStream(await self._accept())
 
     async def aclose(self) -> None:
         """Accepts no more: connections that wait are reset, those that were accepted go on."""
-        if not self._closed:
-            self._closed = True
-            self._endpoint.close()
-            self._waiters.notify()
+        self._end()
         # Not to be cancelled: a MultiListener closes one after the other, and would leave the rest.
         await cancel_shielded_checkpoint()
 
