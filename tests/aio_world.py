@@ -59,11 +59,11 @@ async def nothing_left(pair: Pair) -> None:
 
 async def soon(condition: Callable[[], object]) -> None:
     """Gives the loop turns until `condition()` is true."""
-    for _ in range(2000):
-        if condition():
-            return
+    loop = asyncio.get_running_loop()
+    limit = loop.time() + STUCK
+    while not condition():
+        assert loop.time() < limit, "still not so"
         await asyncio.sleep(0.001)
-    raise AssertionError("still not so")
 
 
 def reset(transport: asyncio.BaseTransport) -> None:

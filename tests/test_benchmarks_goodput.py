@@ -49,8 +49,15 @@ class Line:
 
 @contextmanager
 def line(
-    delay: float = 0.001, rate: float = 1e9, loss: float = 0, reorder: float = 0, queue: int = 1000, seed: int = 1
+    delay: float = 0.001,
+    rate: float = 1e9,
+    loss: float = 0,
+    reorder: float = 0,
+    queue: int = 1000,
+    seed: int = 1,
+    at_once: int = 0,
 ) -> Iterator[Line]:
+    """`at_once`: so many frames are there when it begins, and come at the same time however busy the machine is."""
     settings = Settings(int(delay * 1e9), rate, loss, reorder, queue, 8, seed)
     with ExitStack() as stack:
         ends = [
@@ -60,6 +67,7 @@ def line(
             end.setblocking(False)
         until, stop = os.pipe()
         made = Line(ends[0], ends[2])
+        made.send(*range(at_once))
         run = ctypes.CDLL(str(library())).delay_line
         arguments = (ends[1].fileno(), 0, ends[3].fileno(), until, ctypes.byref(settings), made.counts)
         thread = threading.Thread(target=run, args=arguments)
@@ -100,15 +108,13 @@ def test_the_seed_alone_says_which_frames_are_lost() -> None:
 
 
 def test_what_the_queue_has_no_room_for_is_dropped_and_counted() -> None:
-    with line(rate=1e5, queue=3) as way:  # 120 ms for each frame
-        way.send(*range(8))
+    with line(rate=1e7, queue=3, at_once=8) as way:
         assert [int.from_bytes(way.second.recv(2048)[:4], "big") for _ in range(3)] == [0, 1, 2]
     assert way.counts[0].full == 5
 
 
 def test_a_late_frame_is_overtaken() -> None:
-    with line(rate=1e7, reorder=0.3, seed=3) as way:
-        way.send(*range(10))
+    with line(rate=1e7, reorder=0.3, seed=3, at_once=10) as way:
         arrived = [int.from_bytes(way.second.recv(2048)[:4], "big") for _ in range(10)]
     assert sorted(arrived) == list(range(10)) != arrived
     assert way.counts[0].overtaken > 0

@@ -207,7 +207,8 @@ def test_the_listener_serves_one_guest_after_the_other(host: lwipy.Stack, path: 
         assert nic.link_up
         assert link.connected
         peer.close()
-        eventually(lambda: not link.connected)
+        eventually(lambda: told[-1:] == ["left"])
+        assert not link.connected
         assert not nic.link_up
     assert told == ["came", "left"] * 3
     assert threads == {"lwipy"}

@@ -174,7 +174,7 @@ def test_a_device_that_is_down_costs_frames_and_comes_back(cable: Cable) -> None
     before = cable.nic.counters.tx_error
     with cable.stack.socket(type=socket.SOCK_DGRAM) as sock:
         sock.sendto(b"into the void", (THEIRS[4], 9))
-    assert cable.nic.counters.tx_error == before + 1
+    assert cable.nic.counters.tx_error > before  # it may say something of its own, too
     assert cable.nic.link_up
     cable.kernel.ip("link", "set", cable.link.name, "up")
     assert reachable(cable)

@@ -51,11 +51,9 @@ async def nothing_left(pair: Pair) -> None:
 
 async def soon(condition: Callable[[], object]) -> None:
     """Waits until `condition()` is true."""
-    for _ in range(2000):
-        if condition():
-            return
-        await trio.sleep(0.001)
-    raise AssertionError("still not so")
+    with trio.fail_after(STUCK):
+        while not condition():
+            await trio.sleep(0.001)
 
 
 async def connected(pair: Pair, host: str = "10.0.0.2") -> tuple[SocketStream, SocketStream]:

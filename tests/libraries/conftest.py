@@ -61,10 +61,10 @@ def ends() -> Iterator[Ends]:
         drive(server)
         drive(client)
         left = lambda: server.statistics.endpoints + client.statistics.endpoints  # noqa: E731
-        for _ in range(1000):
-            if left():
-                time.sleep(0.005)
-        assert left() == 0
+        limit = time.monotonic() + STUCK
+        while left():
+            assert time.monotonic() < limit, f"{left()} sockets are open"
+            time.sleep(0.005)
 
 
 def drive(stack: lwipy.Stack) -> None:
