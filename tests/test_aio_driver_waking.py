@@ -117,4 +117,4 @@ def test_a_loop_without_readers_gets_a_watcher_thread(pair: Pair) -> None:
 
     before = threading.active_count()
     run(main, Proactorlike)
-    assert threading.active_count() == before
+    assert threading.active_count() <= before

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import vhost_master as vm
+from descriptors import descriptors
 from vhost_master import FROM_GUEST, GUEST, TO_GUEST, USER, Master
 from vhost_pair import VhostPair, turns
 
@@ -108,10 +109,6 @@ def test_it_connects_to_a_master_that_listens(path: str) -> None:
             assert nic.link_up
 
 
-def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
 def test_all_descriptors_and_memory_are_given_back(path: str) -> None:
     before = descriptors()
     for _ in range(3):
@@ -120,7 +117,7 @@ def test_all_descriptors_and_memory_are_given_back(path: str) -> None:
             pair.device.stop()
             pair.device.begin(TO_GUEST, base=pair.device.seen[0])
             pair.device.begin(FROM_GUEST, base=1)
-    assert descriptors() == before
+    assert descriptors() <= before
     assert "memfd:guest" not in Path("/proc/self/maps").read_text()
 
 
@@ -182,7 +179,7 @@ def test_a_master_that_makes_no_sense_is_left(path: str, nonsense: str) -> None:
         pair.device = Master(path, pair.near_poll)
         pair.device.start()
         pair.arp()
-    assert descriptors() == before
+    assert descriptors() <= before
 
 
 SETUPS: dict[str, dict[str, int]] = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import random
 import socket
@@ -12,26 +11,16 @@ import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 from conftest import Pair
+from descriptors import descriptors
 from links import Peer, arp_request, driver_of, eventually, exchange, is_arp_reply, wakeups
 
 import lwipy
 from lwipy.aio import driving, open_connection, start_server
 from lwipy.links import QemuDgram, QemuStream
 from lwipy.testing import VirtualTime, fail
-
-
-def descriptors() -> set[str]:
-    """The open descriptors and what they are."""
-    found = set()
-    for entry in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(OSError):
-            found.add(f"{entry.name} {entry.readlink()}")
-    return found
-
 
 # -- Sleep ------------------------------------------------------------------------------------------
 
@@ -143,8 +132,8 @@ def test_closing_ends_the_thread_and_gives_everything_back(path: str) -> None:
             peer.close()
         del stack
     gc.collect()
-    assert threading.active_count() == threads
-    assert descriptors() == before
+    assert threading.active_count() <= threads
+    assert descriptors() <= before
 
 
 def test_a_callback_may_close_its_stack() -> None:
