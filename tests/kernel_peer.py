@@ -15,6 +15,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+
+import lwipy
+from lwipy.blocking import ping
 
 T = TypeVar("T")
 
@@ -158,6 +162,31 @@ def _ip(*words: str) -> None:
     done = subprocess.run(["ip", *words], capture_output=True, text=True)
     if done.returncode != 0:
         raise OSError(f"ip {' '.join(words)}: {done.stderr.strip()}")
+
+
+# The kernel has one queue of 1000 packets for what all its devices bring to a core, and drops what has no room there:
+# on a busy machine other tests' traffic costs datagrams of ours. Who uses datagrams sends them again, here too.
+
+
+def datagram(send: Callable[[], object], sock: Any, wanted: Callable[[bytes], bool]) -> bytes:
+    """Sends until what is `wanted` arrives at the socket."""
+    limit = time.monotonic() + 60
+    while time.monotonic() < limit:
+        send()
+        sock.settimeout(2)
+        with contextlib.suppress(TimeoutError):
+            while not wanted(data := sock.recv(65535)):
+                pass
+            return bytes(data)
+    raise AssertionError("no datagram arrives")
+
+
+def pings(stack: lwipy.Stack, host: str, size: int = 56) -> bool:
+    """Whether the kernel answers."""
+    for _ in range(30):
+        with contextlib.suppress(TimeoutError):
+            return ping(stack, host, size=size, timeout=2) >= 0
+    return False
 
 
 _libc = ctypes.CDLL(None, use_errno=True)

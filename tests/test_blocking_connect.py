@@ -178,11 +178,11 @@ def test_shutdown_ends_listening_and_wakes_who_accepts(threads: Pair, pool: Thre
         waiting = started(pool, server.accept)
         server.shutdown(socket.SHUT_RDWR)
         with pytest.raises(OSError, match="Invalid argument"):
-            waiting.result(10)
+            waiting.result(30)
         with pytest.raises(ConnectionRefusedError):
             threads.b.create_connection(("10.0.0.1", 80))
         server.listen()
-        with threads.b.create_connection(("10.0.0.1", 80), timeout=10):
+        with threads.b.create_connection(("10.0.0.1", 80), timeout=30):
             server.accept()[0].close()
 
 
@@ -197,7 +197,7 @@ def test_the_unspecified_address_is_this_very_host(threads: Pair) -> None:
 
 def test_accepted_sockets_block_unless_the_default_says_otherwise(threads: Pair) -> None:
     with threads.a.create_server(("10.0.0.1", 80)) as server, threads.b.create_connection(("10.0.0.1", 80)):
-        server.settimeout(10)
+        server.settimeout(30)
         connection, _ = server.accept()
         with connection:
             assert connection.gettimeout() is None

@@ -162,7 +162,7 @@ def test_a_socket_tells_what_it_is(alone: lwipy.Stack) -> None:
 def test_only_what_was_asked_for_comes_with_a_datagram(threads: Pair) -> None:
     with threads.a.socket(type=socket.SOCK_DGRAM) as server, threads.b.socket(type=socket.SOCK_DGRAM) as client:
         server.bind(("", 7))
-        server.settimeout(10)
+        server.settimeout(30)
         client.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 9)
         client.sendto(b"plain", ("10.0.0.1", 7))
         assert server.recvmsg(100, 500)[:3] == (b"plain", [], 0)
@@ -181,7 +181,7 @@ def test_only_what_was_asked_for_comes_with_a_datagram(threads: Pair) -> None:
 def test_ancillary_data_that_does_not_fit_is_flagged(threads: Pair) -> None:
     with threads.a.socket(type=socket.SOCK_DGRAM) as server, threads.b.socket(type=socket.SOCK_DGRAM) as client:
         server.bind(("10.0.0.1", 7))
-        server.settimeout(10)
+        server.settimeout(30)
         server.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
         client.sendto(b"longer than asked", ("10.0.0.1", 7))
         data, ancillary, flags, _ = server.recvmsg(6, socket.CMSG_LEN(4))
@@ -197,7 +197,7 @@ def test_a_datagram_may_leave_its_own_way(threads: Pair) -> None:
         threads.b.socket(socket.AF_INET6, socket.SOCK_DGRAM) as client,
     ):
         server.bind(("fd00::1", 7))
-        server.settimeout(10)
+        server.settimeout(30)
         server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
         server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVTCLASS, 1)
         source = socket.inet_pton(socket.AF_INET6, "fd00::22") + struct.pack("=i", 0)

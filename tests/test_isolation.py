@@ -91,7 +91,7 @@ def test_two_stacks_may_have_the_same_address() -> None:
         for stack in (one, other):
             stack.add_interface(ipv4="10.0.0.1/24")
             listeners.append(stack.create_server(("10.0.0.1", 80)))
-        with one.create_connection(("10.0.0.1", 80), timeout=5):
+        with one.create_connection(("10.0.0.1", 80), timeout=30):
             connection, _ = listeners[0].accept()
             connection.close()
             listeners[1].settimeout(0)
@@ -156,7 +156,7 @@ def test_a_stack_may_be_closed_while_others_call_it() -> None:
     stack.close()
     stop.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
 
 

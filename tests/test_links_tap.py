@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from functools import partial
 
 import pytest
-from kernel_peer import Namespace, namespace, need, without_privileges
+from kernel_peer import Namespace, datagram, namespace, need, pings, without_privileges
 from links import eventually, exchange, wakeups
 
 import lwipy
-from lwipy.blocking import ping
 from lwipy.links import Tap, Tun
 
 OURS = {4: "10.0.0.1", 6: "fd00::1"}
@@ -96,19 +95,16 @@ def test_a_datagram_each_way(cable: Cable, family: int, size: int | None) -> Non
         cable.kernel.socket(kind, socket.SOCK_DGRAM) as there,
     ):
         here.bind((OURS[family], 5000))
-        here.settimeout(20)
         there.bind((THEIRS[family], 5000))
         data = os.urandom(size)
-        there.sendto(data, (OURS[family], 5000))
-        assert here.recv(65535) == data
-        here.sendto(data, (THEIRS[family], 5000))
-        assert there.recv(65535) == data
+        assert datagram(lambda: there.sendto(data, (OURS[family], 5000)), here, lambda _: True) == data
+        assert datagram(lambda: here.sendto(data, (THEIRS[family], 5000)), there, lambda _: True) == data
 
 
 @FAMILIES
 @pytest.mark.parametrize("size", [0, 1472, 4000])
 def test_the_kernel_answers_pings(cable: Cable, family: int, size: int) -> None:
-    assert ping(cable.stack, THEIRS[family], size=size, timeout=20) >= 0
+    assert pings(cable.stack, THEIRS[family], size)
 
 
 @FAMILIES
@@ -117,16 +113,16 @@ def test_the_kernels_pings_are_answered(cable: Cable, family: int, size: int) ->
     kind, question, answer = (socket.AF_INET, 8, 0) if family == 4 else (socket.AF_INET6, 128, 129)
     protocol = socket.IPPROTO_ICMP if family == 4 else socket.IPPROTO_ICMPV6
     data = os.urandom(size)
-    head = struct.pack("!BBHHH", question, 0, 0, 7, 1)
-    check = checksum(head + data) if family == 4 else 0  # ICMPv6's is made by the kernel
+    asked = struct.pack("!BBHHH", question, 0, 0, 7, 1) + data
+    if family == 4:  # ICMPv6's is made by the kernel
+        asked = asked[:2] + struct.pack("!H", checksum(asked)) + asked[4:]
+
+    def message(packet: bytes) -> bytes:
+        return packet if family == 6 else packet[(packet[0] & 15) * 4 :]
+
     with cable.kernel.socket(kind, socket.SOCK_RAW, protocol) as there:
-        there.sendto(struct.pack("!BBHHH", question, 0, check, 7, 1) + data, (OURS[family], 0))
-        while True:
-            packet = there.recv(65535)
-            message = packet if family == 6 else packet[(packet[0] & 15) * 4 :]
-            if message[0] == answer:
-                assert message[8:] == data
-                return
+        ask = partial(there.sendto, asked, (OURS[family], 0))
+        assert message(datagram(ask, there, lambda packet: message(packet)[0] == answer))[8:] == data
 
 
 def checksum(data: bytes) -> int:
@@ -143,7 +139,7 @@ def devices(kernel: Namespace) -> set[str]:
 
 
 def reachable(cable: Cable) -> bool:
-    return ping(cable.stack, THEIRS[4], timeout=20) >= 0
+    return pings(cable.stack, THEIRS[4])
 
 
 def test_a_device_that_vanishes_is_reported_once_and_costs_nothing(

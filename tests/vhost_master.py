@@ -85,7 +85,7 @@ class Master(Device):
     def ask(self, request: int, payload: bytes = b"", fds: list[int] | None = None, *, flags: int = 1) -> bytes:
         """The answer; EOFError when the connection ends instead."""
         self.say(request, payload, fds, flags=flags)
-        self.wire.settimeout(5)
+        self.wire.settimeout(30)
         head = self.wire.recv(12, socket.MSG_WAITALL)
         if not head:
             raise EOFError
@@ -96,7 +96,7 @@ class Master(Device):
     def ended(self) -> bool:
         """Whether the back end has closed the connection."""
         self.turn()
-        self.wire.settimeout(5)
+        self.wire.settimeout(30)
         try:
             return self.wire.recv(1) == b""
         except ConnectionResetError:

@@ -263,8 +263,8 @@ class WebSocketRelay(Link):
             return
         self._numbers += 1
         guest = WebSocketGuest(connection, self._numbers, self._queue)
+        self._counters.accepted += 1  # before other threads can see it
         self._guests.append(guest)
-        self._counters.accepted += 1
         _log.info("%r has come", guest)
         plug = self._welcome(guest)
         try:
