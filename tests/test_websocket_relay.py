@@ -62,8 +62,8 @@ def test_a_guest_talks_tcp_with_the_interface(stack: lwipy.Stack, relay: WebSock
         send_and_check(stack, "10.0.0.2")
         serving.join()
         counters = relay.guests[0].counters
-        assert counters.rx_frames > 300
-        assert counters.tx_frames > 300
+        assert counters.rx_frames > 130
+        assert counters.tx_frames > 130
         assert (counters.rx_dropped, counters.tx_dropped) == (0, 0)
 
 
@@ -73,7 +73,7 @@ def test_two_guests_are_on_one_switch(relay: WebSocketRelay) -> None:
         send_and_check(two, "10.0.0.2")
         serving.join()
         assert len(relay.switch.plugs) == 3
-        assert relay.switch.counters.forwarded > 500
+        assert relay.switch.counters.forwarded > 200
     eventually(lambda: len(relay.switch.plugs) == 1)
 
 
