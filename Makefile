@@ -8,6 +8,9 @@ PY      = $(VENV)/bin/python
 SANITIZED = $(addprefix tests/,test_tcp.py test_tcp_listening.py test_udp.py test_interface.py) \
             $(wildcard tests/test_guard_*.py tests/test_links_vhost*.py)
 
+# Nothing waits there: a worker for each core.
+SANITIZED_WORKERS = --numprocesses 2 --dist loadfile
+
 # Real guests and the machine's kernel keep real time: what fails there gets a second and third try, and the report
 # tells of it.
 AGAIN = --reruns 2 --reruns-delay 2
@@ -16,23 +19,27 @@ AGAIN = --reruns 2 --reruns-delay 2
 # their time: three workers are right for two cores.
 WORKERS = --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test build check sanitize bench clean
+.PHONY: demo test build check guests sanitize bench clean
 
 demo: build
 	$(PY) -m lwipy demo
 
-test: $(VENV)/.test check
-	tests/guests/prepare.sh $(PY)
+# What the guests need comes over the network meanwhile.
+test: $(VENV)/.test
+	$(MAKE) --no-print-directory --jobs 2 --output-sync check guests
 	$(PY) -m pytest $(WORKERS) $(AGAIN) --durations 15
-	PYTHON=$(PY) tools/sanitize.sh $(SANITIZED)
+	PYTHON=$(PY) tools/sanitize.sh $(SANITIZED_WORKERS) $(SANITIZED)
 
 check: $(VENV)/.test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
+guests: $(VENV)/.test
+	tests/guests/prepare.sh $(PY)
+
 sanitize: $(VENV)/.test
-	PYTHON=$(PY) tools/sanitize.sh $(SANITIZED)
+	PYTHON=$(PY) tools/sanitize.sh $(SANITIZED_WORKERS) $(SANITIZED)
 
 # The table of README's figures, and its plot.
 bench: $(VENV)/.bench

@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -167,7 +168,7 @@ def sanitized() -> list[str]:
     """Flags for ``make sanitize``: LWIPY_SANITIZE=1 in the environment."""
     if os.environ.get("LWIPY_SANITIZE") != "1":
         return []
-    flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g"]
+    flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g1"]
     return [*flags, "-DLWIPY_CHECKS=1"]  # what is too slow to look after always (demux.c)
 
 
@@ -219,20 +220,29 @@ class build_ext(_build_ext):
         cffi_source = self.generated / "_lwip.c"
         builder.emit_c_code(str(cffi_source))
         ext.sources = [*ext.sources, (self.generated / "dispatch.c").as_posix(), cffi_source.as_posix()]
-        self._warn_only_for_ours()
+        self._compile_on_all_cores()
         super().build_extension(ext)
 
-    def _warn_only_for_ours(self) -> None:
-        """Adds the warnings to the port's files alone: lwIP's and cffi's are not ours to change."""
+    def _compile_on_all_cores(self) -> None:
+        """Adds warnings to the port's files alone, too: lwIP's and cffi's are not ours to change."""
         if self.compiler.compiler_type != "unix":
             return
-        compile_one = self.compiler._compile
+        compile_one, compile_all = self.compiler._compile, self.compiler.compile
+        pool, begun = ThreadPoolExecutor(os.cpu_count()), []
 
-        def with_warnings(obj, src, ext, cc_args, extra_postargs, pp_opts):  # type: ignore[no-untyped-def]
+        def begin(obj, src, ext, cc_args, extra_postargs, pp_opts):  # type: ignore[no-untyped-def]
             ours = Path(src).parts[0] == CSRC.parts[0] or Path(src).name == "dispatch.c"
-            compile_one(obj, src, ext, cc_args, [*extra_postargs, *(WARNINGS if ours else [])], pp_opts)
+            postargs = [*extra_postargs, *(WARNINGS if ours else [])]
+            begun.append(pool.submit(compile_one, obj, src, ext, cc_args, postargs, pp_opts))
 
-        self.compiler._compile = with_warnings
+        def compile_and_wait(*arguments, **keywords):  # type: ignore[no-untyped-def]
+            with pool:
+                objects = compile_all(*arguments, **keywords)
+            for each in begun:
+                each.result()
+            return objects
+
+        self.compiler._compile, self.compiler.compile = begin, compile_and_wait
 
 
 class bdist_wheel(_bdist_wheel):
