@@ -26,7 +26,7 @@ demo: build
 
 # What the guests need comes over the network meanwhile.
 test: $(VENV)/.test
-	$(MAKE) --no-print-directory --jobs 2 --output-sync check guests
+	$(MAKE) --no-print-directory --jobs 2 check guests
 	$(PY) -m pytest $(WORKERS) $(AGAIN) --durations 15
 	PYTHON=$(PY) tools/sanitize.sh $(SANITIZED_WORKERS) $(SANITIZED)
 
