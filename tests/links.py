@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import itertools
 import os
 import socket
 import struct
@@ -138,10 +140,16 @@ class Peer:
         self.socket.close()
 
 
+_ports = itertools.count(10_000 + os.getpid() * 101 % 20_000)
+
+
 def free_udp_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """Each once, and below those that the kernel gives away by itself: nobody else has it before the test does."""
+    for port in _ports:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 def driver_of(stack: lwipy.Stack) -> threading.Thread:
