@@ -43,8 +43,8 @@ class Transfer:
             subprocess.run([*compiler, "-O2", "-shared", "-fPIC", "-o", str(made), str(source)], check=True)
             self._transfer = ctypes.CDLL(str(made)).transfer
         self._transfer.restype = None
-        self._transfer.argtypes = [ctypes.c_void_p] * 6 + [ctypes.c_int64]
-        names = ("lwipy_tcp_send_held", "lwipy_released", "lwipy_tcp_recv", "lwipy_poll")
+        self._transfer.argtypes = [ctypes.c_void_p] * 5 + [ctypes.c_int64]
+        names = ("lwipy_tcp_send_held", "lwipy_tcp_recv", "lwipy_poll")
         self._functions = [_pointer(name) for name in names]
 
     def __call__(

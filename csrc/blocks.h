@@ -13,8 +13,9 @@ struct lwipy_block {
   struct pbuf_custom custom;       /* first: lwIP sees only this */
   struct lwipy_blocks *home;
   struct lwipy_block *next;
-  u32_t length;                    /* of the frame in it */
-  u32_t segments;                  /* more than one: a long frame, see wire_offload.c */
+  u32_t length;                    /* of the frame in it, or of its headers: */
+  u16_t lent;                      /* 1: the payload is elsewhere, see lend.c */
+  u16_t segments;                  /* more than one: a long frame, see wire_offload.c */
   u32_t each, total;               /* and how long the first of those is, and all of them, as frames */
   u8_t bytes[];
 };

@@ -9,6 +9,7 @@
 #include "blocks.h"
 #include "deadlines.h"
 #include "demux.h"
+#include "lend.h"
 #include "link.h"
 #include "netif.h"
 #include "stage.h"
@@ -46,6 +47,8 @@ void
 lwipy_inside_close(void)
 {
   lwipy_netif_close_all();
+  lwipy_lent_end();
+  lwipy_held_end();
   lwipy_arena_close();
 }
 
@@ -114,6 +117,7 @@ lwipy_inside_leave(void)
 {
   lwipy_wire_flush();
   lwipy_links_settle();
+  lwipy_held_settle();
   if (lwipy_blocks_idle != NULL) {
     lwipy_blocks_offer();
   }

@@ -1,34 +1,44 @@
 /*
- * Sending without a copy: memory of the application that lwIP's segments point to, until the peer has it.
+ * Sending without a copy: memory of the application that lwIP's segments point to, until nobody reads it any more.
  *
- * Theory of operation. What is given to lwipy_tcp_send_held() must not change nor go away until its token has been
- * told by lwipy_released(). Each such call leaves a note behind the connection's last one: the token, and the end of
- * its bytes in the stream. A note is finished when nothing that lwIP has queued begins before that end, or when the pcb
- * dies, in whatever way: the notes hang on the state that dies with it (sending.c). Tokens are told in batches, when
- * somebody asks; whoever has not asked for a while is reminded.
+ * Theory of operation. What is given to lwipy_tcp_send_held() must not change nor go away until its hold has come home.
+ * A hold is the application's, and counts who refers to that memory. Each such call takes one of the references and
+ * leaves a note behind the connection's last one: the hold, where the bytes are, and which of the stream they are. A
+ * note is finished when nothing that lwIP has queued begins before its end, or when the pcb dies, in whatever way: the
+ * notes hang on the state that dies with it (sending.c). Segments that cross a wire to another core refer to the memory
+ * for themselves (lend.c). Whoever drops the last reference puts the hold on the list that is its home, of whichever
+ * core that is, and in whatever order cores end. The application looks there when it likes; should it not have done so
+ * for a while, it is reminded.
  *
  * Where lwIP keeps a packet beyond the pcb (for an address to be resolved) it makes a copy of such memory: see
  * PBUF_NEEDS_COPY in lwipopts.h. All links and stages copy what they keep, or are through with it when the call ends.
  *
  * Invariants:
- * 1. A token that a call took is told exactly once, and not before the call of the border is over in which its note was
- *    finished. When the core is closed those not told are forgotten: nothing is sent then.
- * 2. The notes of a connection are in the order of sequence.
+ * 1. A hold comes home exactly once, and for the sender not before the call of the border is over in which its note
+ *    was finished. A core that is closed drops all its references.
+ * 2. The notes of a connection are in the order of sequence. Each byte of the stream between a note's `start` and `end`
+ *    is the one at that place in its memory.
+ * 3. Holds and their homes belong to no core: what is done to them is atomic.
  */
+#include "held.h"
 #include "sending.h"
 
 #include "lwip/mem.h"
 #include "lwip/priv/tcp_priv.h"
 
 struct lwipy_held {
-  struct lwipy_held *next;
-  u64_t token;
-  u32_t end;
+  struct lwipy_held *next;         /* of the connection, or of those that are finished */
+  struct lwipy_held *before, *behind;   /* of all that the core has */
+  lwipy_hold *hold;
+  const u8_t *data;
+  u32_t start, end;
 };
 
 #define REMIND 10000               /* microseconds */
 
-static struct lwipy_held *released, **last_released = &released;
+static struct lwipy_held *all, *finished;
+
+/* ---- Holds ---------------------------------------------------------------------------------------------------------- */
 
 static void
 remind(struct lwipy_deadline *deadline)
@@ -39,20 +49,52 @@ remind(struct lwipy_deadline *deadline)
 
 static struct lwipy_deadline reminder = { .due = LWIPY_NEVER, .run = remind };
 
-struct lwipy_held *
-lwipy_held_new(u64_t token)
+void
+lwipy_hold_drop(lwipy_hold *hold)
 {
-  struct lwipy_held *held = mem_malloc(sizeof(*held));
+  if (lwipy_atomic_add(&hold->references, -1) > 0) {
+    return;
+  }
+  do {
+    hold->next = lwipy_atomic_get_pointer(hold->home);
+  } while (!lwipy_atomic_replace(hold->home, hold->next, hold));
+  if (reminder.due == LWIPY_NEVER) {
+    lwipy_deadline_set(&reminder, lwipy_latest() + REMIND);
+  }
+}
+
+/* ---- Notes ---------------------------------------------------------------------------------------------------------- */
+
+struct lwipy_held *
+lwipy_held_new(lwipy_hold *hold, const void *data)
+{
+  struct lwipy_held *held = mem_calloc(1, sizeof(*held));
   if (held != NULL) {
-    held->next = NULL;
-    held->token = token;
+    held->hold = hold;
+    held->data = data;
+    held->behind = all;
+    if (all != NULL) {
+      all->before = held;
+    }
+    all = held;
   }
   return held;
 }
 
 void
-lwipy_held_add(struct lwipy_sending *sending, struct lwipy_held *held, u32_t end)
+lwipy_held_discard(struct lwipy_held *held)
 {
+  *(held->before != NULL ? &held->before->behind : &all) = held->behind;
+  if (held->behind != NULL) {
+    held->behind->before = held->before;
+  }
+  mem_free(held);
+}
+
+void
+lwipy_held_add(struct lwipy_sending *sending, struct lwipy_held *held, u32_t start, u32_t end)
+{
+  held->start = start;
   held->end = end;
   *(sending->held != NULL ? &sending->last_held->next : &sending->held) = held;
   sending->last_held = held;
@@ -61,12 +103,8 @@ lwipy_held_add(struct lwipy_sending *sending, struct lwipy_held *held, u32_t end
 void
 lwipy_held_release(struct lwipy_held *held)
 {
-  if (released == NULL) {
-    lwipy_deadline_set(&reminder, lwipy_latest() + REMIND);
-  }
-  held->next = NULL;
-  *last_released = held;
-  last_released = &held->next;
+  held->next = finished;
+  finished = held;
 }
 
 static int
@@ -80,6 +118,9 @@ release_first(struct lwipy_sending *sending)
 {
   struct lwipy_held *held = sending->held;
   sending->held = held->next;
+  if (sending->found_held == held) {
+    sending->found_held = NULL;
+  }
   lwipy_held_release(held);
 }
 
@@ -101,20 +142,52 @@ lwipy_held_clear(struct lwipy_sending *sending)
   }
 }
 
-int
-core_released(uint64_t *tokens, int room)
+u32_t
+lwipy_held_find(struct lwipy_sending *sending, u32_t seq, u32_t length, struct lwipy_part *parts, u32_t room)
 {
-  int count;
-  for (count = 0; count < room && released != NULL; count++) {
-    struct lwipy_held *held = released;
-    tokens[count] = held->token;
-    released = held->next;
-    mem_free(held);
+  struct lwipy_held *held = sending->found_held, *found = NULL;
+  u32_t count = 0;
+  if (held == NULL || TCP_SEQ_LT(seq, held->start)) {
+    held = sending->held;          /* something goes again */
   }
-  if (released == NULL) {
-    last_released = &released;
-    lwipy_deadline_set(&reminder, LWIPY_NEVER);
-    lwipy_atomic_and(&lwipy_self->attention, ~(uint32_t)LWIPY_HAS_RELEASED);
+  while (held != NULL && TCP_SEQ_LEQ(held->end, seq)) {
+    held = held->next;
   }
+  for (; length > 0; held = held->next) {
+    struct lwipy_part *part = &parts[count++];
+    if (held == NULL || count > room || TCP_SEQ_LT(seq, held->start)) {
+      return 0;
+    }
+    part->hold = held->hold;
+    part->data = held->data + (seq - held->start);
+    part->length = LWIP_MIN(length, held->end - seq);
+    seq += part->length;
+    length -= part->length;
+    found = held;
+  }
+  sending->found_held = found;
   return count;
+}
+
+/* ---- The core --------------------------------------------------------------------------------------------------------- */
+
+void
+lwipy_held_settle(void)
+{
+  struct lwipy_held *held;
+  while ((held = finished) != NULL) {
+    finished = held->next;
+    lwipy_hold_drop(held->hold);
+    lwipy_held_discard(held);
+  }
+}
+
+void
+lwipy_held_end(void)
+{
+  const struct lwipy_held *held;
+  for (held = all; held != NULL; held = held->behind) {
+    lwipy_hold_drop(held->hold);
+  }
+  all = finished = NULL;
 }

@@ -42,7 +42,7 @@ enum { LWIPY_HAS_EVENTS = 1, LWIPY_HAS_FRAMES = 2, LWIPY_HAS_DEADLINE = 4, LWIPY
        LWIPY_HAS_LINKS = 16,      /* lwipy_link_news() */
        LWIPY_HAS_WATCHED = 32,    /* lwipy_watched() */
        LWIPY_WOKEN = 64,          /* lwipy_wake() was called */
-       LWIPY_HAS_RELEASED = 256,  /* lwipy_released() */
+       LWIPY_HAS_RELEASED = 256,  /* holds have come home; whoever looks there clears the bit */
        LWIPY_HAS_TROUBLE = 128,   /* a stage ended by itself */
        LWIPY_NEWS = LWIPY_HAS_EVENTS | LWIPY_HAS_FRAMES | LWIPY_HAS_LINKS | LWIPY_HAS_WATCHED | LWIPY_HAS_TROUBLE |
                     LWIPY_HAS_RELEASED };   /* what Python has to look at */
@@ -59,7 +59,8 @@ enum { LWIPY_WITHOUT_MERGE = 1,       /* merge.c */
        LWIPY_WITHOUT_BLOCKS = 8,      /* blocks.c */
        LWIPY_WITHOUT_HOLDING = 16,    /* held.c */
        LWIPY_WITHOUT_WIRE_OFFLOAD = 32,  /* wire_offload.c */
-       LWIPY_WITHOUT_TAIL = 64 };     /* output.c */
+       LWIPY_WITHOUT_TAIL = 64,       /* output.c */
+       LWIPY_WITHOUT_LENDING = 128 }; /* lend.c */
 
 enum { LWIPY_PEEK = 1,       /* what is received stays */
        LWIPY_LAST = 2 };     /* an event will say what comes after less than there was room for; nobody asks before */
@@ -243,6 +244,13 @@ typedef struct {
   int error;                   /* the errno that ended it, or 0 */
 } lwipy_capture_counters;
 
+/* Memory that is sent from without a copy, and who refers to it: see held.c. All of it is atomic. */
+typedef struct lwipy_hold {
+  struct lwipy_hold *next;     /* on the list that it comes home to */
+  struct lwipy_hold **home;    /* the first of that list */
+  uint32_t references;         /* without any it goes there */
+} lwipy_hold;
+
 typedef struct {
   uint64_t seed;               /* 0: random numbers from the system */
   uint64_t memory;             /* bytes the arena may grow to */
@@ -390,9 +398,8 @@ int lwipy_tcp_connected(lwipy_core *core, lwipy_handle handle);   /* 0: it is; E
 int lwipy_tcp_accept(lwipy_core *core, lwipy_handle handle, lwipy_handle *out);
 int lwipy_tcp_accept_many(lwipy_core *core, lwipy_handle handle, lwipy_accepted *out, int room);   /* how many, 0 for none */
 int64_t lwipy_tcp_send(lwipy_core *core, lwipy_handle handle, const void *data, size_t length);
-/* The same without a copy: see held.c. The token is taken if the result is above zero. */
-int64_t lwipy_tcp_send_held(lwipy_core *core, lwipy_handle handle, const void *data, size_t length, uint64_t token);
-int lwipy_released(lwipy_core *core, uint64_t *tokens, int room);   /* how many tokens it tells */
+/* The same without a copy. If the result is above zero, one of the hold's references is the core's. */
+int64_t lwipy_tcp_send_held(lwipy_core *core, lwipy_handle handle, const void *data, size_t length, lwipy_hold *hold);
 int64_t lwipy_tcp_recv(lwipy_core *core, lwipy_handle handle, void *buffer, size_t room, int flags);
 int lwipy_tcp_shutdown(lwipy_core *core, lwipy_handle handle, int read, int write);
 int lwipy_tcp_linger(lwipy_core *core, lwipy_handle handle);  /* FIN now, keep the handle, LWIPY_ACKED when acknowledged */

@@ -38,12 +38,22 @@ typedef pthread_t lwipy_thread;
 #define lwipy_atomic_and(p, bits) ((void)_InterlockedAnd((volatile long *)(p), (long)(bits)))
 #define lwipy_atomic_set(p, v)    ((void)_InterlockedExchange((volatile long *)(p), (long)(v)))
 #define lwipy_atomic_get(p)       ((uint32_t)_InterlockedOr((volatile long *)(p), 0))
+#define lwipy_atomic_add(p, n)    ((uint32_t)(_InterlockedExchangeAdd((volatile long *)(p), (n)) + (n)))   /* the sum */
+/* Of pointers; replace: 1 if it was the expected one. */
+#define lwipy_atomic_get_pointer(p) (_InterlockedCompareExchangePointer((void *volatile *)(p), NULL, NULL))
+#define lwipy_atomic_swap(p, v)     (_InterlockedExchangePointer((void *volatile *)(p), (v)))
+#define lwipy_atomic_replace(p, expected, v) \
+  (_InterlockedCompareExchangePointer((void *volatile *)(p), (v), (expected)) == (expected))
 #define LWIPY_EXPORT __declspec(dllexport)
 #else
 #define lwipy_atomic_or(p, bits)  ((void)__atomic_fetch_or((p), (bits), __ATOMIC_SEQ_CST))
 #define lwipy_atomic_and(p, bits) ((void)__atomic_fetch_and((p), (bits), __ATOMIC_SEQ_CST))
 #define lwipy_atomic_set(p, v)    __atomic_store_n((p), (v), __ATOMIC_SEQ_CST)
 #define lwipy_atomic_get(p)       __atomic_load_n((p), __ATOMIC_SEQ_CST)
+#define lwipy_atomic_add(p, n)    __atomic_add_fetch((p), (uint32_t)(n), __ATOMIC_SEQ_CST)   /* the sum */
+#define lwipy_atomic_get_pointer(p) __atomic_load_n((p), __ATOMIC_SEQ_CST)
+#define lwipy_atomic_swap(p, v)     __atomic_exchange_n((p), (v), __ATOMIC_SEQ_CST)
+#define lwipy_atomic_replace(p, expected, v) __sync_bool_compare_and_swap((p), (expected), (v))
 #define LWIPY_EXPORT __attribute__((visibility("default")))
 #endif
 

@@ -22,6 +22,8 @@
  * 3. `current` is the connection whose segment lwIP works on, or NULL; the pcb's end clears it.
  */
 #include "sending.h"
+#include "held.h"
+#include "lend.h"
 #include "netif.h"
 #include "tcp_endpoint.h"
 
@@ -61,6 +63,7 @@ destroyed(u8_t id, void *data)
   lwipy_deadline_set(&sending->deadline, LWIPY_NEVER);
   lwipy_flight_clear(&sending->flight);
   lwipy_held_clear(sending);
+  lwipy_lend_forget(sending);
   mem_free(sending);
 }
 
@@ -246,6 +249,7 @@ lwipy_sending_out(struct tcp_pcb *pcb, const struct tcp_hdr *header, u32_t lengt
   struct lwipy_sending *sending = lwipy_sending_of(pcb);
   struct lwipy_flight *flight;
   u32_t seq = lwip_ntohl(header->seqno), end = seq + length, now = lwipy_now32(), tail;
+  lwipy_lend_from(sending);
   if (sending == NULL) {
     return;
   }

@@ -60,6 +60,7 @@ struct lwipy_sending {
   u32_t tail_end;
 
   struct lwipy_held *held, *last_held;   /* what is sent without a copy (held.c) */
+  struct lwipy_held *found_held;   /* the last that was looked for, or NULL */
 
   u8_t alarm;
   int64_t alarm_at, rto_from, sent_at;
@@ -88,13 +89,6 @@ u32_t lwipy_sending_pipe(const struct lwipy_sending *sending);
 
 /* ---- output.c --------------------------------------------------------------------------------------------------- */
 void lwipy_output(struct lwipy_sending *sending);     /* tcp_output() */
-
-/* ---- held.c; a note is the caller's until it is added or released ------------------------------------------------ */
-struct lwipy_held *lwipy_held_new(u64_t token);
-void lwipy_held_add(struct lwipy_sending *sending, struct lwipy_held *held, u32_t end);
-void lwipy_held_release(struct lwipy_held *held);
-void lwipy_held_acked(struct lwipy_sending *sending);   /* something may have been acknowledged */
-void lwipy_held_clear(struct lwipy_sending *sending);
 
 /* ---- autotune.c ------------------------------------------------------------------------------------------------ */
 void lwipy_autotune_send(const struct lwipy_sending *sending);

@@ -2,12 +2,11 @@
  * Bytes of a connection, both ways, and the ends of the two directions.
  */
 #include "demux.h"
+#include "held.h"
 #include "netif.h"
 #include "tcp_endpoint.h"
 
 #include <string.h>
-
-#include "lwip/mem.h"
 
 static int
 cannot_send(struct lwipy_tcp *tcp)
@@ -103,12 +102,13 @@ core_tcp_send(lwipy_handle handle, const void *data, size_t length)
 }
 
 int64_t
-core_tcp_send_held(lwipy_handle handle, const void *data, size_t length, uint64_t token)
+core_tcp_send_held(lwipy_handle handle, const void *data, size_t length, lwipy_hold *hold)
 {
   struct lwipy_tcp *tcp = lwipy_end_find(handle, LWIPY_KIND_TCP);
   struct lwipy_sending *sending;
   struct lwipy_held *held;
   size_t done;
+  u32_t start;
   int result = prepare(tcp);
   if (result != 0) {
     return result;
@@ -116,16 +116,17 @@ core_tcp_send_held(lwipy_handle handle, const void *data, size_t length, uint64_
   if (length == 0 || tcp->pcb->snd_buf == 0) {
     return sent(tcp, 0, length);
   }
-  if ((held = lwipy_held_new(token)) == NULL) {
+  if ((held = lwipy_held_new(hold, data)) == NULL) {
     wait_for_memory(tcp);
     return sent(tcp, 0, length);
   }
   sending = lwipy_sending_of(tcp->pcb);
+  start = tcp->pcb->snd_lbb;
   done = queue_bytes(tcp, data, length, sending != NULL ? 0 : TCP_WRITE_FLAG_COPY);
   if (done == 0) {
-    mem_free(held);
+    lwipy_held_discard(held);
   } else if (sending != NULL) {
-    lwipy_held_add(sending, held, tcp->pcb->snd_lbb);
+    lwipy_held_add(sending, held, start, tcp->pcb->snd_lbb);
   } else {
     lwipy_held_release(held);
   }

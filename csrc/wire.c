@@ -7,7 +7,8 @@
  * receiver swaps the queue for its own empty one before it reads: the mutex is held for that, or for one frame's copy,
  * never while lwIP works. No core touches what belongs to the other at that time.
  *
- * Segments of TCP that follow each other may cross as one long frame, in a block of its own kind: wire_offload.c.
+ * Segments of TCP that follow each other may cross as one long frame, in a block of its own kind: wire_offload.c. What
+ * the sender holds may cross by reference, again in a block of its own kind: lend.c.
  *
  * To tell the other side that frames wait may wake a thread, which costs more than twenty frames do. So while a core
  * works through a batch or takes a turn, it tells the other sides when it is done (lwipy_wires_tell), or after BURST
@@ -23,6 +24,7 @@
  *    them returns.
  */
 #include "wire.h"
+#include "lend.h"
 #include "loop.h"
 #include "merge.h"
 
@@ -51,6 +53,7 @@ lwipy_wire_next_block(struct lwipy_wire_end *to, struct lwipy_supply *supply)
                               lwipy_block_take(&supply->empty) : NULL;
   if (block != NULL) {
     block->segments = 1;
+    block->lent = supply == &to->lent;
     lwipy_block_put(&to->filled, block);
   }
   return block;
@@ -155,7 +158,7 @@ longest_frame(const struct lwipy_nic *nic)
 static void
 take_block(struct lwipy_nic *nic, struct lwipy_block *block)
 {
-  if (block->segments > 1) {
+  if (block->segments > 1 || block->lent) {
     lwipy_wire_take_long(nic, block);
   } else {
     lwipy_nic_input_pbuf(nic, lwipy_block_pbuf(block, 0));
@@ -171,7 +174,7 @@ lwipy_wire_receive(struct lwipy_nic *nic)
   struct lwipy_fifo swap;
   const u8_t *frame;
   size_t length;
-  u32_t missed = 0, wanted;
+  u32_t missed = 0, wanted, wanted_lent;
   lwipy_mutex_lock(&wire->mutex);
   swap = own->queue;
   own->queue = own->reading;
@@ -179,7 +182,8 @@ lwipy_wire_receive(struct lwipy_nic *nic)
   filled = own->filled;
   own->filled.first = NULL;
   wanted = own->wanted;
-  own->wanted = 0;
+  wanted_lent = own->wanted_lent;
+  own->wanted = own->wanted_lent = 0;
   lwipy_mutex_unlock(&wire->mutex);
   lwipy_batch_begin();
   while ((frame = lwipy_fifo_peek(&own->reading, spare, &length)) != NULL) {
@@ -194,13 +198,15 @@ lwipy_wire_receive(struct lwipy_nic *nic)
   lwipy_batch_end();
   grow(nic, &own->frames, longest_frame(nic), missed);
   grow(nic, &own->segments, LWIPY_LONG_FRAME, wanted);
+  grow(nic, &own->lent, lwipy_lent_room, wanted_lent);
 }
 
 void
 lwipy_wire_offer(struct lwipy_wire *wire, int side, struct lwipy_blocks *blocks, struct lwipy_block_list *idle)
 {
   struct lwipy_wire_end *own = &wire->end[side];
-  struct lwipy_supply *supply = blocks == own->segments.blocks ? &own->segments : &own->frames;
+  struct lwipy_supply *supply = blocks == own->segments.blocks ? &own->segments :
+                                blocks == own->lent.blocks ? &own->lent : &own->frames;
   lwipy_mutex_lock(&wire->mutex);
   idle->last->next = supply->empty.first;
   supply->empty.first = idle->first;
@@ -215,6 +221,18 @@ end_supply(struct lwipy_supply *supply)
     lwipy_blocks_drop(&supply->empty);     /* nobody else looks at them from here on */
     lwipy_blocks_close(supply->blocks);
   }
+}
+
+static void
+drop_filled(struct lwipy_wire_end *own)
+{
+  struct lwipy_block *block;
+  for (block = own->filled.first; block != NULL; block = block->next) {
+    if (block->lent) {
+      lwipy_lent_drop(block);
+    }
+  }
+  lwipy_blocks_drop(&own->filled);
 }
 
 void
@@ -233,9 +251,10 @@ lwipy_wire_cut(struct lwipy_nic *nic)
   lwipy_mutex_lock(&wire->mutex);
   own->core = NULL;
   lwipy_mutex_unlock(&wire->mutex);
-  lwipy_blocks_drop(&own->filled);
+  drop_filled(own);
   end_supply(&own->frames);
   end_supply(&own->segments);
+  end_supply(&own->lent);
   lwipy_mutex_lock(&wire->mutex);
   last = --wire->ends == 0;
   lwipy_mutex_unlock(&wire->mutex);

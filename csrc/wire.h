@@ -22,11 +22,12 @@ struct lwipy_wire_end {
   lwipy_core *core;                /* whom to tell that frames wait for this side */
   struct lwipy_fifo queue;         /* frames towards this side; under the mutex, as all but the last */
   struct lwipy_block_list filled;
-  struct lwipy_supply frames, segments;   /* blocks for frames as they are, and for long ones */
+  struct lwipy_supply frames, segments, lent;   /* blocks for frames as they are, for long ones, for references (lend.c) */
   u32_t untold;                    /* frames since there was something to tell; see lwipy_wires_tell() */
   u32_t wanted;                    /* 1: a long frame found no block */
+  u32_t wanted_lent;               /* how many of those by reference found none */
   u8_t offload;                    /* this side was joined for long frames */
-  u8_t takes_long;                 /* and takes part now; changed by this side alone, which reads it without the mutex */
+  u8_t takes_long, takes_lent;     /* what it takes now; changed by this side alone, which reads it without the mutex */
   struct lwipy_fifo reading;       /* this side's own */
 };
 

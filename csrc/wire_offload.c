@@ -6,16 +6,19 @@
  * each other are bundled (bundle.c), and leave together when the call ends or something else is to be sent: one header
  * and the payload of all, copied once into a long block of the receiver's. That one goes to lwIP as a single segment,
  * and counts as so many frames for counters and acknowledgements. Sums that an interface asks for are in it: lwIP has
- * summed up each segment, and the long one's sum follows from theirs; the receiver checks it like any.
+ * summed up each segment, and the long one's sum follows from theirs; the receiver checks it like any. What the sender
+ * holds is not copied at all, and a single frame of much of it crosses the same way: lend.c.
  *
  * Invariants:
  * 1. Nobody sees a frame longer than the MTU: an interface that has stages, or is a group's, neither bundles nor takes
  *    long frames. One that was on its way when a stage came passes below that stage.
  * 2. What is bundled leaves before the core puts any other frame on a wire, and before the call ends or waits for work.
- * 3. A long frame is put only where a block for it is; else its segments go as they are.
+ * 3. A long frame is put only where a block for it is; else its segments go as they are. Where the other side takes no
+ *    long ones, a bundle has one segment.
  * 4. Each segment of a long frame fits into the receiver's MTU, or the frame is dropped and counted.
  */
 #include "wire.h"
+#include "lend.h"
 #include "merge.h"
 #include "offload.h"
 #include "tcp.h"
@@ -42,21 +45,29 @@ lwipy_wire_restage(struct lwipy_nic *nic)
                  nic->front == NULL;
     lwipy_mutex_lock(&wire->mutex);
     own->takes_long = own->offload && unseen;
+    own->takes_lent = unseen && !(lwipy_without & LWIPY_WITHOUT_LENDING);
     lwipy_mutex_unlock(&wire->mutex);
   }
 }
 
-/* Whether the other side does. Asked once for each bundle. */
-static int
-may_bundle(const struct lwipy_nic *nic)
+enum may { NOTHING, SINGLE, SEVERAL };
+
+/* What the other side takes of it in a bundle. Asked once for each. `large`: it begins with what might be lent. */
+static enum may
+may_bundle(const struct lwipy_nic *nic, int large)
 {
   struct lwipy_wire *wire = nic->wire;
+  const struct lwipy_wire_end *own = &wire->end[nic->wire_side];
   struct lwipy_wire_end *to = &wire->end[1 - nic->wire_side];
-  int result = 0;
+  enum may result = NOTHING;
   lwipy_mutex_lock(&wire->mutex);
-  if (to->core != NULL && to->takes_long) {
-    result = to->segments.empty.first != NULL;
-    to->wanted |= !result;
+  if (to->core != NULL) {
+    result = large && to->takes_lent ? SINGLE : NOTHING;
+    if (own->takes_long && to->takes_long && to->segments.empty.first != NULL) {
+      result = SEVERAL;
+    } else if (own->takes_long && to->takes_long) {
+      to->wanted = 1;
+    }
   }
   lwipy_mutex_unlock(&wire->mutex);
   return result;
@@ -94,33 +105,44 @@ write_sum(u8_t *headers)
   memcpy(field, &sum, sizeof(sum));
 }
 
+/* All but the payload. */
 static void
-fill(struct lwipy_block *block)
+begin(struct lwipy_block *block)
 {
   struct lwipy_vnet_header unused = {0};
-  u8_t *to = block->bytes + lwipy_bundle_headers(&bundle, &unused, block->bytes);
-  u32_t i;
+  block->length = (u32_t)lwipy_bundle_headers(&bundle, &unused, block->bytes);
   if (bundling->netif.chksum_flags & NETIF_CHECKSUM_GEN_TCP) {
     write_sum(block->bytes);
   }
-  for (i = 0; i < bundle.count; i++) {
-    const struct pbuf *p = bundle.segments[i];
-    to += pbuf_copy_partial(p, to, p->tot_len, bundle.at.payload);
-  }
-  block->length = (u32_t)(to - block->bytes);
-  block->segments = bundle.count;
+  block->segments = (u16_t)bundle.count;
   block->each = bundle.at.payload + bundle.size;
   block->total = bundle.count * bundle.at.payload + bundle.bytes;
 }
 
+static void
+copy(struct lwipy_block *block)
+{
+  u32_t i;
+  for (i = 0; i < bundle.count; i++) {
+    const struct pbuf *p = bundle.segments[i];
+    block->length += pbuf_copy_partial(p, block->bytes + block->length, p->tot_len, bundle.at.payload);
+  }
+}
+
 /* How many segments did not get through. */
 static u32_t
-put(struct lwipy_wire_end *to)
+put(const struct lwipy_wire_end *own, struct lwipy_wire_end *to)
 {
-  struct lwipy_block *block = bundle.count >= LEAST && to->takes_long ? lwipy_wire_next_block(to, &to->segments) : NULL;
+  int lent = own->takes_lent && to->takes_lent && (bundle.count == 1 || to->takes_long);
+  struct lwipy_block *block = lent ? lwipy_lend(to, &bundle) : NULL;
   u32_t i, lost = 0;
   if (block != NULL) {
-    fill(block);
+    begin(block);
+    return 0;
+  }
+  if (bundle.count >= LEAST && to->takes_long && (block = lwipy_wire_next_block(to, &to->segments)) != NULL) {
+    begin(block);
+    copy(block);
     return 0;
   }
   for (i = 0; i < bundle.count; i++) {
@@ -144,7 +166,7 @@ lwipy_wire_flush(void)
   lwipy_mutex_lock(&wire->mutex);
   if (to->core != NULL) {
     size_t used = to->queue.used;
-    nic->count.tx_full += put(to);
+    nic->count.tx_full += put(&wire->end[nic->wire_side], to);
     lwipy_wire_tell(nic, to, used);
   } else {
     nic->count.tx_full += bundle.count;
@@ -157,15 +179,20 @@ lwipy_wire_flush(void)
 int
 lwipy_wire_bundle(struct lwipy_nic *nic, const struct pbuf *p)
 {
+  const struct lwipy_wire_end *own = &nic->wire->end[nic->wire_side];
   struct lwipy_layout at;
-  int fits = p->tot_len > SHORT && nic->wire->end[nic->wire_side].takes_long &&
+  int large = p->tot_len > LWIPY_LEND_LEAST && own->takes_lent;
+  enum may may;
+  int fits = p->tot_len > SHORT && (own->takes_long || large) &&
              lwipy_layout_of(p->payload, p->len, p->tot_len, nic->layer, &at) && at.protocol == IP_PROTO_TCP;
   if (fits && bundling == nic && lwipy_bundle_add(&bundle, p, &at)) {
     return 1;
   }
   lwipy_wire_flush();
-  if (fits && may_bundle(nic) && lwipy_bundle_add(&bundle, p, &at)) {
+  if (fits && (may = may_bundle(nic, large)) != NOTHING && lwipy_bundle_add(&bundle, p, &at)) {
     bundling = nic;
+    bundle.ended |= may == SINGLE;
+    lwipy_lend_bundled();
     return 1;
   }
   return 0;
@@ -179,20 +206,23 @@ lwipy_wire_take_long(struct lwipy_nic *nic, struct lwipy_block *block)
 {
   size_t skip = nic->layer == LWIPY_L2 ? SIZEOF_ETH_HDR : 0;
   u32_t segments = block->segments;
-  struct pbuf *p;
+  struct pbuf *p = block->lent ? lwipy_lent_pbuf(block, skip) : lwipy_block_pbuf(block, skip);
   nic->count.rx_frames += segments;
   nic->count.rx_bytes += block->total;
-  if (block->each - skip > nic->netif.mtu) {
-    nic->count.rx_malformed += segments;
-    pbuf_free(lwipy_block_pbuf(block, skip));
+  if (p == NULL) {
+    nic->count.rx_nomem += segments;
     return;
   }
-  p = lwipy_block_pbuf(block, skip);
-  if (lwipy_nic_admit(nic, block->bytes, block->length, LWIPY_LONG_FRAME) == 0) {
+  if (block->each - skip > nic->netif.mtu) {
+    nic->count.rx_malformed += segments;
     pbuf_free(p);
     return;
   }
-  lwipy_long_segment = 1;
+  if (lwipy_nic_admit(nic, block->bytes, p->tot_len + skip, LWIPY_LONG_FRAME) == 0) {
+    pbuf_free(p);
+    return;
+  }
+  lwipy_long_segment = segments > 1;
   lwipy_frames_in_segment = segments;
   lwipy_nic_feed_packet(nic, p);
   lwipy_frames_in_segment = 1;

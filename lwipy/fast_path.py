@@ -16,6 +16,7 @@ class FastPath(enum.IntFlag):
     BLOCKS = lib.LWIPY_WITHOUT_BLOCKS  #: frames of a wire are copied once, to where they are read from (blocks.c)
     HOLDING = lib.LWIPY_WITHOUT_HOLDING  #: large sends of bytes are not copied (held.c)
     WIRE_OFFLOAD = lib.LWIPY_WITHOUT_WIRE_OFFLOAD  #: a wire carries TCP segments uncut (wire_offload.c)
+    LENDING = lib.LWIPY_WITHOUT_LENDING  #: what is held crosses a wire by reference (lend.c)
     TAIL = lib.LWIPY_WITHOUT_TAIL  #: what is sent is appended to what is in flight without a walk over it (output.c)
 
     @classmethod

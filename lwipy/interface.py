@@ -261,6 +261,9 @@ def wire(a: Interface, b: Interface, *, offload: bool = True) -> None:
     veth, where that changes nothing that anybody sees: not while either interface has a capture, an impairment or a
     pace, and neither stack is without FastPath.WIRE_OFFLOAD. lwIP's segments, windows and counters are the same.
 
+    There, and with FastPath.LENDING, large sends of ``bytes`` cross by reference: the reader copies them out of the
+    sender's object, which lives until it was read, or the connection or the reading stack is gone.
+
     Undone by removing either. ValueError when they cannot be joined: the same interface, or L2 with L3.
     """
     for end in (a, b):

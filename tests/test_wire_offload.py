@@ -9,73 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from wired import NO_MERGE, Joined
 
 import lwipy
-from lwipy import FastPath, TcpEndpoint
-
-NO_MERGE = FastPath.MERGE  # so that lwIP's segments are the frames
-
-
-class Joined:
-    """Two stacks driven by hand, and a connection from `a` to `b` over their wire."""
-
-    def __init__(
-        self, mtu: int | tuple[int, int] = 1500, *, without: FastPath = NO_MERGE, without_b: FastPath | None = None,
-        family: int = 4, layer: int = 2, checksums: bool = True, offload: bool = True, memory: int = 1 << 27,
-    ) -> None:  # fmt: skip
-        mtus = mtu if isinstance(mtu, tuple) else (mtu, mtu)
-        self.stacks = [
-            lwipy.Stack(without=each, memory=memory) for each in (without, without if without_b is None else without_b)
-        ]
-        self.nics = [
-            stack.add_interface(
-                ipv4=f"10.0.0.{i}/24", ipv6=f"fd00::{i}/64", mtu=mtus[i - 1], layer=layer, checksums=checksums
-            )
-            for i, stack in enumerate(self.stacks, 1)
-        ]
-        lwipy.wire(*self.nics, offload=offload)
-        host = "10.0.0.2" if family == 4 else "fd00::2"
-        listener, self.client = self.stacks[1].tcp(family), self.stacks[0].tcp(family)
-        listener.bind((host, 80))
-        listener.listen()
-        self.client.connect((host, 80))
-        accepted: TcpEndpoint | None = None
-        while accepted is None:
-            self.poll()
-            accepted = listener.accept_if_any()
-        self.server = accepted
-        self.rng = random.Random(mtus[0])
-
-    def poll(self) -> None:
-        for stack in self.stacks:
-            stack.poll()
-
-    def transfer(self, size: int, source: TcpEndpoint | None = None, sink: TcpEndpoint | None = None) -> None:
-        """Writes of many sizes; every byte is compared."""
-        source, sink = source or self.client, sink or self.server
-        data = self.rng.randbytes(size)
-        arrived, buffer, sent = bytearray(), bytearray(200_000), 0
-        while len(arrived) < size:
-            part = data[sent : sent + self.rng.choice((100, 1460, 5000, 65_536))]
-            sent += source.send_if_room(part)
-            if not part or self.rng.random() < 0.3:
-                self.poll()
-            while got := sink.recv_into_if_any(buffer):
-                arrived += buffer[:got]
-        assert arrived == data
-
-    @property
-    def segments(self) -> int:
-        """That lwIP has been given at the receiving side."""
-        return self.stacks[1].statistics.tcp_rx
-
-    @property
-    def frames(self) -> int:
-        return self.nics[1].counters.rx_frames
-
-    def close(self) -> None:
-        for stack in self.stacks:
-            stack.close()
+from lwipy import FastPath
 
 
 @pytest.fixture

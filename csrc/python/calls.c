@@ -16,7 +16,6 @@
 #include <stdlib.h>
 
 #define WAY   "lwipy.way"
-#define BATCH 64
 #define EVENTS 256
 
 struct way {
@@ -68,22 +67,17 @@ whole_of(PyObject *data)
 static PyObject *
 send_held(const struct way *way, lwipy_handle handle, const void *data, size_t length, PyObject *whole)
 {
-  int ask, count = 0;
-  struct note *note = lwipy_notes_hold(way->notes, whole, &ask);
-  uint64_t tokens[BATCH];
+  lwipy_hold *hold;
   int64_t sent;
-  if (note == NULL) {
+  lwipy_notes_collect(way->notes);
+  if ((hold = lwipy_notes_hold(way->notes, whole)) == NULL) {
     return NULL;
   }
   Py_BEGIN_ALLOW_THREADS
-  sent = lwipy_tcp_send_held(way->core, handle, data, length, (uint64_t)(uintptr_t)note);
-  if (ask) {
-    count = lwipy_released(way->core, tokens, BATCH);
-  }
+  sent = lwipy_tcp_send_held(way->core, handle, data, length, hold);
   Py_END_ALLOW_THREADS
-  lwipy_notes_told(way->notes, tokens, count);
   if (sent <= 0) {
-    lwipy_notes_drop(way->notes, note);
+    lwipy_notes_drop(hold);
   }
   return PyLong_FromLongLong(sent);
 }
@@ -187,24 +181,50 @@ recv_bytes(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
   return fewer;
 }
 
-/* release(way): lets go what the core is through with. */
+/* release(way): lets go what no core reads any more. The reminder was heard. */
 static PyObject *
 release(PyObject *module, PyObject *capsule)
 {
   const struct way *way = way_of(capsule);
-  uint64_t tokens[BATCH];
-  int count = BATCH;
   (void)module;
   if (way == NULL) {
     return NULL;
   }
-  while (count == BATCH) {
-    Py_BEGIN_ALLOW_THREADS
-    count = lwipy_released(way->core, tokens, BATCH);
-    Py_END_ALLOW_THREADS
-    lwipy_notes_told(way->notes, tokens, count);
-  }
+  lwipy_atomic_and(lwipy_attention(way->core), ~(uint32_t)LWIPY_HAS_RELEASED);
+  lwipy_notes_collect(way->notes);
   Py_RETURN_NONE;
+}
+
+/* ---- Notes ---------------------------------------------------------------------------------------------------------- */
+
+/* notes(): of a new stack, none yet. */
+static PyObject *
+new_notes(PyObject *module, PyObject *none)
+{
+  (void)none;
+  return lwipy_notes_new(*(struct desk **)PyModule_GetState(module));
+}
+
+/* collect(notes): as release(), though there is no core any more. */
+static PyObject *
+collect(PyObject *module, PyObject *capsule)
+{
+  const struct notes *notes = lwipy_notes_of(capsule);
+  (void)module;
+  if (notes == NULL) {
+    return NULL;
+  }
+  lwipy_notes_collect(notes);
+  Py_RETURN_NONE;
+}
+
+/* held(notes): how many there are. */
+static PyObject *
+count_notes(PyObject *module, PyObject *capsule)
+{
+  struct notes *notes = lwipy_notes_of(capsule);
+  (void)module;
+  return notes == NULL ? NULL : PyLong_FromSsize_t(lwipy_notes_count(notes));
 }
 
 /* ---- Turns ---------------------------------------------------------------------------------------------------------- */
@@ -338,7 +358,7 @@ new_way(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
 
 static PyMethodDef functions[] = {
   {"way", FAST(new_way), NULL},
-  {"notes", lwipy_notes_new, METH_NOARGS, NULL},
+  {"notes", new_notes, METH_NOARGS, NULL},
   {"send", FAST(send_bytes), NULL},
   {"recv", FAST(recv_bytes), NULL},
   {"recv_into", FAST(recv_into), NULL},
@@ -346,12 +366,30 @@ static PyMethodDef functions[] = {
   {"deadline", deadline, METH_O, NULL},
   {"events", FAST(events), NULL},
   {"release", release, METH_O, NULL},
-  {"clear", lwipy_notes_clear, METH_O, NULL},
-  {"held", lwipy_notes_count, METH_O, NULL},
+  {"collect", collect, METH_O, NULL},
+  {"held", count_notes, METH_O, NULL},
   {NULL, NULL, 0, NULL}
 };
 
+/* The module's state is its desk. */
+static int
+open_module(PyObject *module)
+{
+  struct desk **desk = PyModule_GetState(module);
+  return (*desk = lwipy_desk_open()) != NULL ? 0 : -1;
+}
+
+static void
+end_module(void *module)
+{
+  struct desk **desk = PyModule_GetState(module);
+  if (desk != NULL && *desk != NULL) {
+    lwipy_desk_leave(*desk);
+  }
+}
+
 static PyModuleDef_Slot slots[] = {
+  {Py_mod_exec, (void *)(uintptr_t)open_module},
 #ifdef Py_GIL_DISABLED
   {Py_mod_gil, Py_MOD_GIL_NOT_USED},
 #endif
@@ -359,7 +397,8 @@ static PyModuleDef_Slot slots[] = {
 };
 
 static struct PyModuleDef definition = {
-  .m_base = PyModuleDef_HEAD_INIT, .m_name = "lwipy._calls", .m_methods = functions, .m_slots = slots
+  .m_base = PyModuleDef_HEAD_INIT, .m_name = "lwipy._calls", .m_methods = functions, .m_slots = slots,
+  .m_size = sizeof(struct desk *), .m_free = end_module
 };
 
 PyMODINIT_FUNC PyInit__calls(void);

@@ -1,14 +1,15 @@
 /*
- * Notes: the objects whose memory a core sends from (held.c).
+ * Notes: the objects whose memory cores send from (csrc/held.c).
  *
  * Theory of operation. What is sent so are bytes, which can neither change nor move, and views of bytes. The object gets
- * a note with a reference to it, and the note's address is the token that the core is given. The core is asked for tokens
- * with every sixteenth of these sends, and when it reminds of it.
+ * a note with a reference to it, and the core the note's hold, which comes home to the interpreter's desk when no core
+ * refers to the memory any more: that may be long after the sending stack was closed, and from any thread. Notes on the
+ * desk are let go by whoever comes by: a send of that kind by any stack, a stack that was reminded, one that is closed.
  *
  * Invariants:
- * 1. A note lives, and with it the object, as long as the core may read that: until its token was told, or the core is
- *    freed. Whoever frees the core owns the notes, and calls clear() then.
- * 2. The list is changed with its mutex held, under which no Python runs.
+ * 1. A note lives, and with it the object, as long as a core may read that.
+ * 2. A stack's notes are counted; the count lives as long as one of them, and the desk as long as a count, or the module.
+ * 3. References to objects are dropped by threads of their interpreter, which hold nothing else.
  */
 #include "notes.h"
 
@@ -17,19 +18,46 @@
 #include <stdlib.h>
 
 #define NOTES "lwipy.notes"
-#define ASK   16                   /* held sends from one asking for tokens to the next */
 
-struct note {
-  struct note *next, *previous;
-  PyObject *object;
+struct desk {
+  lwipy_hold *home;                /* atomic, as are the numbers of references */
+  uint32_t references;
 };
 
 struct notes {
-  lwipy_mutex mutex;
-  struct note ring;                /* its beginning, no note */
-  Py_ssize_t count;
-  unsigned sends;
+  struct desk *desk;
+  uint32_t references;             /* the notes, and the capsule */
 };
+
+struct note {
+  lwipy_hold hold;                 /* first: all that cores see */
+  struct notes *notes;
+  PyObject *object;
+};
+
+/* ---- The desk ------------------------------------------------------------------------------------------------------- */
+
+struct desk *
+lwipy_desk_open(void)
+{
+  struct desk *desk = calloc(1, sizeof(*desk));
+  if (desk == NULL) {
+    PyErr_NoMemory();
+  } else {
+    desk->references = 1;
+  }
+  return desk;
+}
+
+void
+lwipy_desk_leave(struct desk *desk)
+{
+  if (lwipy_atomic_add(&desk->references, -1) == 0) {
+    free(desk);
+  }
+}
+
+/* ---- Notes ---------------------------------------------------------------------------------------------------------- */
 
 struct notes *
 lwipy_notes_of(PyObject *capsule)
@@ -37,99 +65,83 @@ lwipy_notes_of(PyObject *capsule)
   return PyCapsule_GetPointer(capsule, NOTES);
 }
 
-struct note *
-lwipy_notes_hold(struct notes *notes, PyObject *object, int *ask)
+Py_ssize_t
+lwipy_notes_count(struct notes *notes)
+{
+  return (Py_ssize_t)lwipy_atomic_get(&notes->references) - 1;
+}
+
+static void
+leave(struct notes *notes)
+{
+  if (lwipy_atomic_add(&notes->references, -1) == 0) {
+    lwipy_desk_leave(notes->desk);
+    free(notes);
+  }
+}
+
+void
+lwipy_notes_drop(lwipy_hold *hold)
+{
+  struct note *note = (struct note *)(void *)hold;
+  PyObject *object = note->object;
+  leave(note->notes);
+  free(note);
+  Py_DECREF(object);
+}
+
+void
+lwipy_notes_collect(const struct notes *notes)
+{
+  struct desk *desk = notes->desk;
+  lwipy_hold *hold;
+  if (lwipy_atomic_get_pointer(&desk->home) == NULL) {
+    return;
+  }
+  hold = lwipy_atomic_swap(&desk->home, NULL);
+  while (hold != NULL) {
+    lwipy_hold *next = hold->next;
+    lwipy_notes_drop(hold);
+    hold = next;
+  }
+}
+
+lwipy_hold *
+lwipy_notes_hold(struct notes *notes, PyObject *object)
 {
   struct note *note = malloc(sizeof(*note));
   if (note == NULL) {
     PyErr_NoMemory();
     return NULL;
   }
+  note->hold.home = &notes->desk->home;
+  note->hold.references = 1;
+  note->notes = notes;
   Py_INCREF(object);
   note->object = object;
-  lwipy_mutex_lock(&notes->mutex);
-  note->next = &notes->ring;
-  note->previous = notes->ring.previous;
-  note->previous->next = note;
-  notes->ring.previous = note;
-  notes->count++;
-  *ask = ++notes->sends % ASK == 0;
-  lwipy_mutex_unlock(&notes->mutex);
-  return note;
-}
-
-void
-lwipy_notes_drop(struct notes *notes, struct note *note)
-{
-  PyObject *object = note->object;
-  lwipy_mutex_lock(&notes->mutex);
-  note->next->previous = note->previous;
-  note->previous->next = note->next;
-  notes->count--;
-  lwipy_mutex_unlock(&notes->mutex);
-  free(note);
-  Py_DECREF(object);
-}
-
-void
-lwipy_notes_told(struct notes *notes, const uint64_t *tokens, int count)
-{
-  int i;
-  for (i = 0; i < count; i++) {
-    if (tokens[i] != 0) {          /* of memory that nobody has to keep: benchmarks/pair.c */
-      lwipy_notes_drop(notes, (struct note *)(uintptr_t)tokens[i]);
-    }
-  }
+  (void)lwipy_atomic_add(&notes->references, 1);
+  return &note->hold;
 }
 
 static void
 end_notes(PyObject *capsule)
 {
-  struct notes *notes = lwipy_notes_of(capsule);
-  lwipy_mutex_destroy(&notes->mutex);
-  free(notes);
+  leave(lwipy_notes_of(capsule));
 }
 
-/* notes(): an empty list of them. */
 PyObject *
-lwipy_notes_new(PyObject *module, PyObject *none)
+lwipy_notes_new(struct desk *desk)
 {
   struct notes *notes = calloc(1, sizeof(*notes));
   PyObject *capsule;
-  (void)module;
-  (void)none;
   if (notes == NULL) {
     return PyErr_NoMemory();
   }
-  notes->ring.next = notes->ring.previous = &notes->ring;
-  lwipy_mutex_init(&notes->mutex);
+  notes->desk = desk;
+  notes->references = 1;
+  (void)lwipy_atomic_add(&desk->references, 1);
   if ((capsule = PyCapsule_New(notes, NOTES, end_notes)) == NULL) {
-    lwipy_mutex_destroy(&notes->mutex);
-    free(notes);
+    leave(notes);
   }
   return capsule;
-}
-
-/* clear(notes): the core is freed. */
-PyObject *
-lwipy_notes_clear(PyObject *module, PyObject *capsule)
-{
-  struct notes *notes = lwipy_notes_of(capsule);
-  (void)module;
-  if (notes == NULL) {
-    return NULL;
-  }
-  while (notes->ring.next != &notes->ring) {
-    lwipy_notes_drop(notes, notes->ring.next);
-  }
-  Py_RETURN_NONE;
-}
-
-/* held(notes): how many there are. */
-PyObject *
-lwipy_notes_count(PyObject *module, PyObject *capsule)
-{
-  const struct notes *notes = lwipy_notes_of(capsule);
-  (void)module;
-  return notes == NULL ? NULL : PyLong_FromSsize_t(notes->count);
 }

@@ -1,5 +1,5 @@
 /*
- * See notes.c. The functions with a module are Python's: notes(), clear(notes), held(notes).
+ * See notes.c.
  */
 #ifndef LWIPY_PYTHON_NOTES_H
 #define LWIPY_PYTHON_NOTES_H
@@ -9,17 +9,18 @@
 
 #include "lwipy.h"
 
+struct desk;                                           /* of an interpreter, where holds come home to */
 struct note;
-struct notes;
+struct notes;                                          /* of a stack */
 
+struct desk *lwipy_desk_open(void);                    /* NULL, and an exception: no memory */
+void lwipy_desk_leave(struct desk *desk);
+
+PyObject *lwipy_notes_new(struct desk *desk);          /* a capsule of them, which holds the desk */
 struct notes *lwipy_notes_of(PyObject *capsule);       /* NULL, and an exception: it is none */
-/* A note that is the core's if that takes the bytes. `ask`: it is time to ask for tokens. */
-struct note *lwipy_notes_hold(struct notes *notes, PyObject *object, int *ask);
-void lwipy_notes_drop(struct notes *notes, struct note *note);
-void lwipy_notes_told(struct notes *notes, const uint64_t *tokens, int count);
-
-PyObject *lwipy_notes_new(PyObject *module, PyObject *none);
-PyObject *lwipy_notes_clear(PyObject *module, PyObject *capsule);
-PyObject *lwipy_notes_count(PyObject *module, PyObject *capsule);
+Py_ssize_t lwipy_notes_count(struct notes *notes);
+void lwipy_notes_collect(const struct notes *notes);   /* lets go what nobody reads any more, of any stack */
+lwipy_hold *lwipy_notes_hold(struct notes *notes, PyObject *object);   /* NULL, and an exception: no memory */
+void lwipy_notes_drop(lwipy_hold *hold);               /* which no core was given */
 
 #endif /* LWIPY_PYTHON_NOTES_H */
