@@ -24,8 +24,8 @@ WORKERS = --numprocesses 3 --dist loadfile --no-loadscope-reorder
 demo: build
 	$(PY) -m lwipy demo
 
-# What the guests need comes over the network meanwhile.
-test: $(VENV)/.test
+# What the guests need comes over the network while the extension is built and looked at.
+test: $(VENV)/bin/python lwip/src/Filelists.mk
 	$(MAKE) --no-print-directory --jobs 2 check guests
 	$(PY) -m pytest $(WORKERS) $(AGAIN) --durations 15
 	PYTHON=$(PY) tools/sanitize.sh $(SANITIZED_WORKERS) $(SANITIZED)
@@ -35,7 +35,7 @@ check: $(VENV)/.test
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-guests: $(VENV)/.test
+guests: $(VENV)/bin/python
 	tests/guests/prepare.sh $(PY)
 
 sanitize: $(VENV)/.test
