@@ -42,6 +42,7 @@
 #define BORROW      12                   /* classes above its own, for a small block in need */
 #define COMMIT_STEP ((size_t)1 << 20)
 #define PLAIN       ((size_t)1 << 20)    /* what most stacks never exceed comes in small pages, the rest in large ones */
+#define MOST        ((size_t)UINT32_MAX * 8)   /* what buckets.h can tell places in */
 #define MARK_USED   0x75736564u
 #define MARK_FREE   0x66726565u
 
@@ -50,35 +51,37 @@ struct header {
   u32_t mark;
 };
 
-static u8_t *base, *top, *committed, *end;
+u8_t *lwipy_arena;
+static u8_t *top, *committed, *end;
 static struct header *free_list[CLASSES];
 static size_t used;
 
 int
 lwipy_arena_open(size_t limit)
 {
-  while ((base = lwipy_reserve(limit)) == NULL) {
+  limit = LWIP_MIN(limit, MOST);
+  while ((lwipy_arena = lwipy_reserve(limit)) == NULL) {
     limit /= 2;
     if (limit < COMMIT_STEP) {
       return -1;
     }
   }
-  top = committed = base;
-  end = base + limit;
+  top = committed = lwipy_arena;
+  end = lwipy_arena + limit;
   if (limit > PLAIN) {
-    lwipy_enlarge_pages(base + PLAIN, limit - PLAIN);
+    lwipy_enlarge_pages(lwipy_arena + PLAIN, limit - PLAIN);
   }
-  POISON(base, limit);
+  POISON(lwipy_arena, limit);
   return 0;
 }
 
 void
 lwipy_arena_close(void)
 {
-  if (base != NULL) {
-    UNPOISON(base, (size_t)(end - base));
-    lwipy_unreserve(base, (size_t)(end - base));
-    base = NULL;
+  if (lwipy_arena != NULL) {
+    UNPOISON(lwipy_arena, (size_t)(end - lwipy_arena));
+    lwipy_unreserve(lwipy_arena, (size_t)(end - lwipy_arena));
+    lwipy_arena = NULL;
   }
 }
 
@@ -91,7 +94,7 @@ lwipy_arena_used(void)
 size_t
 lwipy_arena_limit(void)
 {
-  return (size_t)(end - base);
+  return (size_t)(end - lwipy_arena);
 }
 
 static u32_t
@@ -125,7 +128,7 @@ size_of(u32_t class)
 int
 lwipy_arena_is_low(void)
 {
-  size_t limit = (size_t)(end - base);
+  size_t limit = (size_t)(end - lwipy_arena);
   return limit - used < limit / 16;
 }
 

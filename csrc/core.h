@@ -59,9 +59,11 @@ int64_t lwipy_latest(void);
 int64_t lwipy_now_ns(void);
 void lwipy_port_open(const lwipy_options *options);
 u64_t lwipy_keyed_hash(const u64_t *words, size_t count);   /* this core's own, from the first call to the last */
+u64_t lwipy_ends_hash(const ip_addr_t *local, u16_t local_port, const ip_addr_t *remote, u16_t remote_port);
 u32_t lwipy_isn(const ip_addr_t *local, u16_t local_port, const ip_addr_t *remote, u16_t remote_port);
 
 /* ---- arena.c ----------------------------------------------------------------------------------------------- */
+extern u8_t *lwipy_arena;            /* its first byte */
 int lwipy_arena_open(size_t limit);
 void lwipy_arena_close(void);
 size_t lwipy_arena_used(void);

@@ -5,8 +5,9 @@
  * tcp_tw_pcbs), and through the same lists go its timers. Here the connections are kept in buckets, by a hash of their
  * 4-tuple, and before lwIP looks, those two lists are made the bucket's: lwIP searches, inserts and removes there by
  * itself and knows nothing of it. The heads that lwIP may have changed are put back into the bucket when the next one
- * is selected. The hash has a key, so that no peer can aim at one bucket. There are as many buckets as there
- * are connections, and more or fewer as these come and go.
+ * is selected. The hash has a key, so that no peer can aim at one bucket. There are at least as many buckets as there
+ * are connections, and more or fewer as these come and go: four times as many at once, for whoever is put into another
+ * bucket has to come from memory.
  *
  * When that happens: in tcp_input(), once lwIP knows the packet's addresses and before it searches (hooks.h has the
  * place; so packets of links, loopback, fragments put together are all the same); and before each call that the
@@ -30,6 +31,7 @@
  *    A bucket's is what its connections want, but for the one at hand while it is `unsettled`.
  * 5. With one bucket, to which lwipy_demux_open(0) keeps it, all this is what lwIP does by itself.
  */
+#include "buckets.h"
 #include "demux.h"
 
 #include <string.h>
@@ -38,17 +40,14 @@
 #include "lwip/priv/tcp_priv.h"
 
 #define FEWEST     256
-#define MOST       (1u << 19)
+#define MOST       (1u << 20)
 #define GROUP      64
+#define AHEAD      16                  /* buckets: so long a connection takes to come from memory */
+#define ENDS       128                 /* bytes of a pcb that its ends and the next one are in */
 #define IN_TIME_WAIT 16384           /* connections; the oldest found end before their time then */
 
-struct bucket {
-  struct tcp_pcb *active, *time_wait;
-  int64_t due;
-};
-
-static struct bucket nowhere = {NULL, NULL, LWIPY_NEVER};
-static struct bucket *buckets, *at = &nowhere;
+static struct lwipy_bucket nowhere = {0, 0, LWIPY_NO_TICK};
+static struct lwipy_bucket *buckets, *at = &nowhere;
 static int64_t *groups;
 static u32_t mask, hand;             /* buckets, less one; where shedding goes on */
 static int fixed, unsettled;
@@ -61,17 +60,17 @@ int64_t lwipy_tick;
 /* ---- Buckets ------------------------------------------------------------------------------------------------------ */
 
 static int64_t *
-group_of(const struct bucket *bucket)
+group_of(const struct lwipy_bucket *bucket)
 {
   return &groups[(size_t)(bucket - buckets) / GROUP];
 }
 
 static void
-wanted_at(struct bucket *bucket, int64_t tick)
+wanted_at(struct lwipy_bucket *bucket, int64_t tick)
 {
-  if (tick < bucket->due) {
+  if (tick < lwipy_bucket_due(bucket)) {
     int64_t *group = group_of(bucket);
-    bucket->due = tick;
+    bucket->due = lwipy_bucket_tick(tick);
     *group = LWIP_MIN(*group, tick);
     least = LWIP_MIN(least, tick);
   }
@@ -82,43 +81,29 @@ settle(void)
 {
   if (unsettled) {
     unsettled = 0;
-    at->due = LWIPY_NEVER;
+    at->due = LWIPY_NO_TICK;
     wanted_at(at, lwipy_tcp_timers_wanted());
   }
 }
 
-/* Among many connections the next one is in no cache, and lwIP reads nearly all of its pcb: fetched in one go. */
 static void
-prefetch(const struct tcp_pcb *pcb, size_t bytes)
-{
-#if defined(__GNUC__)
-  size_t line;
-  for (line = 0; pcb != NULL && line < bytes; line += 64) {
-    __builtin_prefetch((const u8_t *)pcb + line, 1);
-  }
-#else
-  (void)pcb, (void)bytes;
-#endif
-}
-
-static void
-point(struct bucket *bucket)
+point(struct lwipy_bucket *bucket)
 {
   if (bucket != at) {
     settle();
-    at->active = tcp_active_pcbs;
-    at->time_wait = tcp_tw_pcbs;
-    LWIP_ASSERT("a connection that no bucket was selected for", nowhere.active == NULL && nowhere.time_wait == NULL);
+    at->active = lwipy_bucket_place(tcp_active_pcbs);
+    at->time_wait = lwipy_bucket_place(tcp_tw_pcbs);
+    LWIP_ASSERT("a connection that no bucket was selected for", nowhere.active == 0 && nowhere.time_wait == 0);
     at = bucket;
-    tcp_active_pcbs = bucket->active;
-    tcp_tw_pcbs = bucket->time_wait;
-    prefetch(tcp_active_pcbs, sizeof(struct tcp_pcb));
+    tcp_active_pcbs = lwipy_bucket_pcb(bucket->active);
+    tcp_tw_pcbs = lwipy_bucket_pcb(bucket->time_wait);
+    lwipy_bucket_prefetch(tcp_active_pcbs, sizeof(struct tcp_pcb));
   }
 }
 
 /* After something else was pointed at: whoever had selected `before` goes on with it. */
 static void
-point_again(struct bucket *before)
+point_again(struct lwipy_bucket *before)
 {
   point(before);
   unsettled = before != &nowhere;
@@ -129,10 +114,11 @@ rehash(struct tcp_pcb *pcb, int time_wait, int64_t due)
 {
   while (pcb != NULL) {
     u32_t hash = lwipy_demux_hash(&pcb->local_ip, pcb->local_port, &pcb->remote_ip, pcb->remote_port);
-    struct bucket *bucket = &buckets[hash & mask];
-    struct tcp_pcb *next = pcb->next, **list = time_wait ? &bucket->time_wait : &bucket->active;
-    pcb->next = *list;
-    *list = pcb;
+    struct lwipy_bucket *bucket = &buckets[hash & mask];
+    struct tcp_pcb *next = pcb->next;
+    u32_t *list = time_wait ? &bucket->time_wait : &bucket->active;
+    pcb->next = lwipy_bucket_pcb(*list);
+    *list = lwipy_bucket_place(pcb);
     wanted_at(bucket, due);
     pcb = next;
   }
@@ -141,33 +127,38 @@ rehash(struct tcp_pcb *pcb, int time_wait, int64_t due)
 static int
 resize(u32_t count)
 {
-  struct bucket *before = buckets;
+  struct lwipy_bucket *before = buckets, *after;
   u32_t old = mask, i;
   size_t group_count = (count - 1) / GROUP + 1;
-  struct bucket *after = mem_malloc(count * sizeof(*after) + group_count * sizeof(*groups));
-  if (after == NULL) {
+  int64_t *memory = mem_malloc(group_count * sizeof(*groups) + count * sizeof(*after)), *former = groups;
+  if (memory == NULL) {
     return -1;
   }
+  after = (struct lwipy_bucket *)(void *)(memory + group_count);
   lwipy_demux_nowhere();
   memset(after, 0, count * sizeof(*after));
   buckets = after;
-  groups = (int64_t *)(void *)(after + count);
+  groups = memory;
   mask = count - 1;
   hand = 0;
   least = LWIPY_NEVER;
   for (i = 0; i < count; i++) {
-    after[i].due = LWIPY_NEVER;
+    after[i].due = LWIPY_NO_TICK;
   }
   for (i = 0; i < group_count; i++) {
     groups[i] = LWIPY_NEVER;
   }
   for (i = 0; before != NULL && i <= old; i++) {
-    prefetch(before[LWIP_MIN(i + 16, old)].active, 128);       /* its ends */
-    rehash(before[i].active, 0, before[i].due);
-    rehash(before[i].time_wait, 1, before[i].due);
+    const struct tcp_pcb *soon = lwipy_bucket_pcb(before[LWIP_MIN(i + AHEAD, old)].active);
+    lwipy_bucket_prefetch(lwipy_bucket_pcb(before[LWIP_MIN(i + 2 * AHEAD, old)].active), ENDS);
+    if (soon != NULL) {
+      lwipy_bucket_prefetch(soon->next, ENDS);
+    }
+    rehash(lwipy_bucket_pcb(before[i].active), 0, lwipy_bucket_due(&before[i]));
+    rehash(lwipy_bucket_pcb(before[i].time_wait), 1, lwipy_bucket_due(&before[i]));
   }
-  if (before != NULL) {
-    mem_free(before);
+  if (former != NULL) {
+    mem_free(former);
   }
   return 0;
 }
@@ -190,7 +181,7 @@ void
 lwipy_demux_select(u32_t hash)
 {
   if (live > mask && !fixed && mask + 1 < MOST) {
-    resize((mask + 1) * 2);          /* without memory for it the lists are longer, that is all */
+    resize((mask + 1) * 4);          /* without memory for it the lists are longer, that is all */
   }
   point(&buckets[hash & mask]);
   unsettled = 1;
@@ -229,11 +220,11 @@ lwipy_demux_find(const ip_addr_t *local, u16_t local_port, const ip_addr_t *remo
 void
 lwipy_demux_each(void (*visit)(void *argument), void *argument)
 {
-  struct bucket *before = at;
+  struct lwipy_bucket *before = at;
   u32_t i;
   lwipy_demux_nowhere();
   for (i = 0; i <= mask; i++) {
-    if (buckets[i].active != NULL || buckets[i].time_wait != NULL) {
+    if (buckets[i].active != 0 || buckets[i].time_wait != 0) {
       point(&buckets[i]);
       visit(argument);
     }
@@ -276,6 +267,7 @@ int
 lwipy_demux_open(int on)
 {
   lwipy_demux_watch_addresses();
+  lwipy_demux_draw_factors();
   fixed = !on;
   return resize(on ? FEWEST : 1);
 }
@@ -291,12 +283,12 @@ lwipy_demux_left_time_wait(unsigned count)
 unsigned
 lwipy_demux_shed(unsigned count)
 {
-  struct bucket *before = at;
+  struct lwipy_bucket *before = at;
   unsigned done = 0;
   u32_t looked;
   lwipy_demux_nowhere();
   for (looked = 0; looked <= mask && done < count; looked++, hand = (hand + 1) & mask) {
-    if (buckets[hand].time_wait != NULL) {
+    if (buckets[hand].time_wait != 0) {
       struct tcp_pcb *oldest;
       point(&buckets[hand]);
       for (oldest = tcp_tw_pcbs; oldest->next != NULL; oldest = oldest->next) {
@@ -315,14 +307,14 @@ lwipy_demux_shed(unsigned count)
 
 #ifdef LWIPY_CHECKS
 static void
-check_list(const struct bucket *bucket, const struct tcp_pcb *pcb, int time_wait)
+check_list(const struct lwipy_bucket *bucket, const struct tcp_pcb *pcb, int time_wait)
 {
   for (; pcb != NULL; pcb = pcb->next) {
     u32_t hash = lwipy_demux_hash(&pcb->local_ip, pcb->local_port, &pcb->remote_ip, pcb->remote_port);
     LWIP_ASSERT("a connection is in another's bucket", &buckets[hash & mask] == bucket);
     LWIP_ASSERT("a connection is in the wrong list", (pcb->state == TIME_WAIT) == time_wait && pcb->state > LISTEN);
-    LWIP_ASSERT("nobody looks after an unacknowledged segment", pcb->unacked == NULL || bucket->due != LWIPY_NEVER);
-    LWIP_ASSERT("TIME_WAIT has no end", !time_wait || bucket->due != LWIPY_NEVER);
+    LWIP_ASSERT("nobody looks after an unacknowledged segment", pcb->unacked == NULL || bucket->due != LWIPY_NO_TICK);
+    LWIP_ASSERT("TIME_WAIT has no end", !time_wait || bucket->due != LWIPY_NO_TICK);
   }
 }
 
@@ -332,10 +324,10 @@ check(void)
   u32_t i;
   lwipy_demux_nowhere();
   for (i = 0; i <= mask; i++) {
-    LWIP_ASSERT("a bucket is due before its group", *group_of(&buckets[i]) <= buckets[i].due);
+    LWIP_ASSERT("a bucket is due before its group", *group_of(&buckets[i]) <= lwipy_bucket_due(&buckets[i]));
     LWIP_ASSERT("a group is due before all", least <= *group_of(&buckets[i]));
-    check_list(&buckets[i], buckets[i].active, 0);
-    check_list(&buckets[i], buckets[i].time_wait, 1);
+    check_list(&buckets[i], lwipy_bucket_pcb(buckets[i].active), 0);
+    check_list(&buckets[i], lwipy_bucket_pcb(buckets[i].time_wait), 1);
   }
 }
 #else
@@ -352,17 +344,17 @@ lwipy_demux_due(void)
 }
 
 static void
-run_group(int64_t *group, struct bucket *first, const struct bucket *end, int64_t (*run)(void))
+run_group(int64_t *group, struct lwipy_bucket *first, const struct lwipy_bucket *end, int64_t (*run)(void))
 {
-  struct bucket *bucket;
+  struct lwipy_bucket *bucket;
   *group = LWIPY_NEVER;
   for (bucket = first; bucket < end; bucket++) {
-    if (bucket->due <= lwipy_tick) {
+    if (lwipy_bucket_due(bucket) <= lwipy_tick) {
       point(bucket);
-      bucket->due = LWIPY_NEVER;
+      bucket->due = LWIPY_NO_TICK;
       wanted_at(bucket, run());
     } else {
-      *group = LWIP_MIN(*group, bucket->due);
+      *group = LWIP_MIN(*group, lwipy_bucket_due(bucket));
     }
   }
 }

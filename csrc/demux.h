@@ -17,6 +17,7 @@ void lwipy_demux_born(void);
 void lwipy_demux_died(void);
 
 /* Point lwIP's lists at a bucket. When it is left, its connections are asked when they want the timers. */
+void lwipy_demux_draw_factors(void);
 u32_t lwipy_demux_hash(const ip_addr_t *local, u16_t local_port, const ip_addr_t *remote, u16_t remote_port);
 void lwipy_demux_select(u32_t hash);
 void lwipy_demux_select_pcb(const struct tcp_pcb *pcb);    /* of a pcb that is active or in TIME_WAIT */

@@ -7,19 +7,37 @@
 
 #include "lwip/priv/tcp_priv.h"
 
+/*
+ * A sum of products with random factors: whoever does not know them chooses 4-tuples that fall together as seldom as
+ * chance does (M. Dietzfelbinger 1996). What others can see, ports and sequence numbers, is made from lwipy_ends_hash().
+ */
+static u64_t factors[11];
+
+void
+lwipy_demux_draw_factors(void)
+{
+  u64_t i;
+  for (i = 0; i < LWIP_ARRAYSIZE(factors); i++) {
+    u64_t words[3] = {i, 0, 0};      /* of a length that no connection's ends have */
+    factors[i] = lwipy_keyed_hash(words, 3) | 1;
+  }
+}
+
 u32_t
 lwipy_demux_hash(const ip_addr_t *local, u16_t local_port, const ip_addr_t *remote, u16_t remote_port)
 {
-  u64_t words[5], ports = (u64_t)local_port << 16 | remote_port;
+  u64_t sum = factors[0] + factors[1] * ((u32_t)local_port << 16 | remote_port);
   if (IP_IS_V6(remote)) {
-    memcpy(&words[0], ip_2_ip6(local)->addr, 16);
-    memcpy(&words[2], ip_2_ip6(remote)->addr, 16);
-    words[4] = ports | (u64_t)1 << 32;      /* not what makes initial sequence numbers */
-    return (u32_t)lwipy_keyed_hash(words, 5);
+    const u32_t *ours = ip_2_ip6(local)->addr, *theirs = ip_2_ip6(remote)->addr;
+    int i;
+    for (i = 0; i < 4; i++) {
+      sum += factors[2 + i] * ours[i] + factors[6 + i] * theirs[i];
+    }
+  } else {
+    sum += factors[2] * ip4_addr_get_u32(ip_2_ip4(local)) + factors[6] * ip4_addr_get_u32(ip_2_ip4(remote));
   }
-  words[0] = (u64_t)ip4_addr_get_u32(ip_2_ip4(local)) << 32 | ip4_addr_get_u32(ip_2_ip4(remote));
-  words[1] = ports;
-  return (u32_t)lwipy_keyed_hash(words, 2);
+  sum = (sum ^ sum >> 32) * factors[10];
+  return (u32_t)(sum >> 32);
 }
 
 void

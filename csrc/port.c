@@ -113,15 +113,27 @@ lwipy_rand(void)
   return (u32_t)lwipy_keyed_hash(&counter, 1);
 }
 
+/* Of a connection's two ends; what follows from it may be seen by everybody. */
+u64_t
+lwipy_ends_hash(const ip_addr_t *local, u16_t local_port, const ip_addr_t *remote, u16_t remote_port)
+{
+  u64_t words[5], ports = (u64_t)local_port << 16 | remote_port;
+  if (IP_IS_V6(remote)) {
+    memcpy(&words[0], ip_2_ip6(local)->addr, 16);
+    memcpy(&words[2], ip_2_ip6(remote)->addr, 16);
+    words[4] = ports;
+    return lwipy_keyed_hash(words, 5);
+  }
+  words[0] = (u64_t)ip4_addr_get_u32(ip_2_ip4(local)) << 32 | ip4_addr_get_u32(ip_2_ip4(remote));
+  words[1] = ports;
+  return lwipy_keyed_hash(words, 2);
+}
+
 /* RFC 6528: a clock of 4 microseconds plus a keyed hash of the connection's two ends. */
 u32_t
 lwipy_isn(const ip_addr_t *local, u16_t local_port, const ip_addr_t *remote, u16_t remote_port)
 {
-  u64_t words[5] = {0};
-  memcpy(&words[0], ip_2_ip6(local)->addr, IP_IS_V6(local) ? 16 : 4);
-  memcpy(&words[2], ip_2_ip6(remote)->addr, IP_IS_V6(remote) ? 16 : 4);
-  words[4] = ((u64_t)local_port << 16) | remote_port;
-  return (u32_t)lwipy_keyed_hash(words, 5) + (u32_t)(lwipy_now() / 4);
+  return (u32_t)lwipy_ends_hash(local, local_port, remote, remote_port) + (u32_t)(lwipy_latest() / 4);
 }
 
 /* ---- Assertions -------------------------------------------------------------------------------------------- */

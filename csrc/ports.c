@@ -60,7 +60,7 @@ u16_t
 lwipy_port_towards(const ip_addr_t *local, const ip_addr_t *remote, u16_t remote_port)
 {
   static u32_t next;
-  u32_t offset = lwipy_demux_hash(local, 0, remote, remote_port), tried;
+  u32_t offset = (u32_t)lwipy_ends_hash(local, 0, remote, remote_port), tried;
   for (tried = 0; tried < COUNT; tried++) {
     u16_t port = (u16_t)(FIRST + (offset + next++) % COUNT);
     if (!is_bound(port) && lwipy_demux_find(local, port, remote, remote_port) == NULL) {

@@ -245,7 +245,6 @@ lwipy_tcp_new(int family)
     tcp->keep_idle = TCP_KEEPIDLE_DEFAULT;
     tcp->keep_intvl = TCP_KEEPINTVL_DEFAULT;
     tcp->keep_cnt = TCP_KEEPCNT_DEFAULT;
-    lwipy_timers_stir();
     IP_SET_TYPE_VAL(tcp->bound, family == 4 ? IPADDR_TYPE_V4 : family == 6 ? IPADDR_TYPE_V6 : IPADDR_TYPE_ANY);
     if (new_pcb(tcp) != 0) {
       lwipy_end_free(&tcp->end);
