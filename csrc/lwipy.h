@@ -396,6 +396,7 @@ int lwipy_get_option(lwipy_core *core, lwipy_handle handle, int option);
 int lwipy_tcp_listen(lwipy_core *core, lwipy_handle handle, int backlog);
 int lwipy_tcp_connected(lwipy_core *core, lwipy_handle handle);   /* 0: it is; EWOULDBLOCK: not yet; or why it failed */
 int lwipy_tcp_accept(lwipy_core *core, lwipy_handle handle, lwipy_handle *out);
+int lwipy_tcp_open(lwipy_core *core, const lwipy_address *to, lwipy_accepted *out);   /* a connection begins, no delay */
 int lwipy_tcp_accept_many(lwipy_core *core, lwipy_handle handle, lwipy_accepted *out, int room);   /* how many, 0 for none */
 int64_t lwipy_tcp_send(lwipy_core *core, lwipy_handle handle, const void *data, size_t length);
 /* The same without a copy. If the result is above zero, one of the hold's references is the core's. */

@@ -116,6 +116,31 @@ lwipy_tcp_connect(struct lwipy_end *end, const ip_addr_t *ip, u16_t port)
   return result;
 }
 
+/* Socket, option and connect() of asyncio's connections, in one. */
+int
+core_tcp_open(const lwipy_address *to, lwipy_accepted *out)
+{
+  struct lwipy_tcp *tcp;
+  ip_addr_t ip;
+  int result;
+  if (lwipy_address_to_ip(to, &ip) != 0) {
+    return LWIPY_EARG;
+  }
+  if ((tcp = lwipy_tcp_new(to->family)) == NULL) {
+    return LWIPY_EMEM;
+  }
+  tcp->nodelay = 1;
+  tcp_nagle_disable(tcp->pcb);
+  if ((result = lwipy_tcp_connect(&tcp->end, &ip, to->port)) != ERR_OK) {
+    lwipy_tcp_release(&tcp->end, 1);
+    return result == ERR_RTE ? LWIPY_EUNREACH : result;
+  }
+  out->handle = tcp->end.handle;
+  lwipy_address_from_ip(&out->local, &tcp->pcb->local_ip, tcp->pcb->local_port);
+  lwipy_address_from_ip(&out->remote, &ip, to->port);
+  return 0;
+}
+
 int
 core_tcp_connected(lwipy_handle handle)
 {

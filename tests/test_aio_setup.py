@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import errno
 from typing import Any
 
 import pytest
 from aio_world import run, soon, two_hosts
+from conftest import Pair
 
+from lwipy._native import lib
 from lwipy.aio import create_connection, create_server
+from lwipy.aio.driver import LoopDriver
+from lwipy.endpoints import Option, TcpEndpoint, TcpState
 
 WHO: contextvars.ContextVar[int] = contextvars.ContextVar("WHO", default=0)
 
@@ -130,6 +135,69 @@ def test_a_first_callback_that_fails_is_reported_and_the_connection_goes_on() ->
             server.close()
 
     run(main)
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["in one event", "behind it"])
+def test_what_comes_with_the_end_of_the_handshake_is_read(apart: bool) -> None:
+    async def main() -> None:
+        async with two_hosts() as pair:
+            listener = pair.b.tcp()
+            listener.bind(("10.0.0.2", 80))
+            listener.listen()
+            connecting = asyncio.create_task(create_connection(pair.a, Keeping, "10.0.0.2", 80))
+            accepted = None
+            while accepted is None:
+                await asyncio.sleep(0)
+                # The client's core gets on, and nobody hands out its events.
+                while accepted is None and lib.lwipy_poll(pair.a._core) != -1:
+                    pair.b.poll()
+                    accepted = listener.accept_if_any()
+            assert not connecting.done()
+            driver = pair.a._driver
+            assert isinstance(driver, LoopDriver)
+            if apart:
+                driver._serve()
+            assert accepted.send(b"already") == 7
+            accepted.shutdown(write=True)
+            pair.b.poll()
+            if apart:
+                driver._serve()
+                assert not connecting.done()
+            else:
+                lib.lwipy_poll(pair.a._core)
+            _, protocol = await connecting
+            await soon(lambda: protocol.lost)
+            assert protocol.data == b"already"
+            accepted.close()
+            listener.close()
+
+    run(main)
+
+
+@pytest.mark.parametrize(("version", "host"), [(4, "10.0.0.2"), (6, "fd00::2")])
+def test_an_endpoint_that_is_opened_knows_its_names_and_has_no_delay(pair: Pair, version: int, host: str) -> None:
+    listener = pair.b.tcp(version)
+    listener.bind((host, 80))
+    listener.listen()
+    endpoint, names = TcpEndpoint.opened(pair.a, version, (host, 80))
+    while listener.accept_if_any() is None:
+        pair.a.poll()
+        pair.b.poll()
+    assert endpoint.info.state is TcpState.ESTABLISHED
+    assert endpoint.names() == names
+    assert endpoint.peer == (host, 80)
+    assert endpoint.get_option(Option.NODELAY) == 1
+
+
+def test_an_endpoint_that_cannot_be_opened_leaves_nothing(pair: Pair) -> None:
+    with pytest.raises(OSError, match=r"192\.0\.2\.1:80") as refused:
+        TcpEndpoint.opened(pair.a, 4, ("192.0.2.1", 80))
+    assert refused.value.errno == errno.EHOSTUNREACH
+    with pytest.raises(OverflowError):
+        TcpEndpoint.opened(pair.a, 4, ("10.0.0.2", 65536))
+    with pytest.raises(ValueError, match="nowhere"):
+        TcpEndpoint.opened(pair.a, 4, ("nowhere", 80))
+    assert pair.a.statistics.endpoints == 0
 
 
 def test_addresses_are_known_when_the_stack_is_gone() -> None:

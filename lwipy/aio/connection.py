@@ -7,19 +7,20 @@ or is cancelled, at whatever await, aborts it.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import errno
-import functools
 import os
 import socket
 import ssl as ssl_module
 from collections.abc import Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from lwipy._native import lib
 from lwipy.aio.addresses import SocketAddress, from_socket
-from lwipy.aio.driver import deliver, ensure_driven
+from lwipy.aio.driver import ensure_driven, pass_on
 from lwipy.aio.names import getaddrinfo, numeric
 from lwipy.aio.tls import TlsSettings
+from lwipy.aio.transport import StreamTransport
 from lwipy.blocking.race import in_turns
 from lwipy.endpoints import Event, TcpEndpoint
 from lwipy.errors import StackClosedError, StackError
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
     from lwipy.stack import Stack
 
 _CONNECTED: Final = int(Event.CONNECTED)
+_SHAKEN: Final = int(Event.CONNECTED | Event.WRITABLE)
 _FAILED: Final = int(Event.FAILED)
+_Connected: TypeAlias = tuple[TcpEndpoint, bytes | None, bool]
 T = TypeVar("T")
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
@@ -71,14 +74,17 @@ async def create_connection(
     tls = TlsSettings.of(ssl, ssl_handshake_timeout, ssl_shutdown_timeout, server_hostname)
     literal = numeric(host, port, family, socket.SOCK_STREAM, flags) if type(host) is str else None
     if literal is not None and local_addr is None and not all_errors:
-        endpoint = await connect_endpoint(stack, literal[4])
+        connected = await connect_endpoint(stack, literal[4])
     else:
         infos = await getaddrinfo(stack, host, port, family=family, type=socket.SOCK_STREAM, flags=flags)
         sources = None if local_addr is None else await _sources(stack, local_addr, family)
         if interleave or happy_eyeballs_delay is not None:
             infos = in_turns(infos, interleave or 1)
         targets = [info[4] for info in infos]
-        endpoint = await connect_to_any(stack, targets, sources, happy_eyeballs_delay, all_errors)
+        connected = await connect_to_any(stack, targets, sources, happy_eyeballs_delay, all_errors)
+    endpoint, names, told_more = connected
+    if not tls.wanted:
+        return plain_transport(endpoint, protocol_factory, names, told_more)
     return await make_transport(endpoint, protocol_factory, tls)
 
 
@@ -97,12 +103,26 @@ async def _sources(stack: Stack, local: tuple[str | None, int], family: int) -> 
     return [info[4] for info in found]
 
 
+def plain_transport(
+    endpoint: TcpEndpoint, protocol_factory: Callable[[], P], names: bytes | None, told_more: bool
+) -> tuple[asyncio.Transport, P]:
+    """The transport and protocol of what connect_endpoint() has connected; or it is aborted."""
+    try:
+        protocol = protocol_factory()
+        transport = StreamTransport(asyncio.get_running_loop(), endpoint, protocol, names=names)
+        transport.begin(told_more)
+    except BaseException:
+        endpoint.abort()
+        raise
+    return transport, protocol
+
+
 async def make_transport(
     endpoint: TcpEndpoint, protocol_factory: Callable[[], P], tls: TlsSettings, sock: Socket | None = None
 ) -> tuple[asyncio.Transport, P]:
-    """The transport and protocol of a connected endpoint, which are its owners from now on; or it is aborted.
+    """The same for any connected endpoint, with TLS or without, and with the `sock` that it was taken from.
 
-    With the `sock` that it was taken from, which ends with it.
+    That one ends with it.
     """
     waiter = asyncio.get_running_loop().create_future() if tls.wanted else None
     try:
@@ -128,42 +148,78 @@ async def make_transport(
 
 async def connect_endpoint(
     stack: Stack, target: SocketAddress, sources: Sequence[SocketAddress] | None = None
-) -> TcpEndpoint:
-    """A connected endpoint. OSError naming the address."""
+) -> _Connected:
+    """A connected endpoint, its names() if they are known already, and whether it may have been told of more events.
+
+    OSError naming the address.
+    """
     loop = asyncio.get_running_loop()
     ensure_driven(stack, loop)
     version, address = from_socket(target)
-    endpoint = stack.tcp(version)
-    connected: asyncio.Future[None] = loop.create_future()
-    deliver(endpoint, loop, functools.partial(_shaken, endpoint, connected))
+    endpoint: TcpEndpoint | None = None
+    names = None
     try:
-        if sources is not None:
-            _bind_to_any(endpoint, version, sources)
+        if sources is not None or stack._driver.loop is not loop:
+            endpoint = stack.tcp(version)
+            handshake = _Handshake(endpoint, loop)
+            if sources is not None:
+                _bind_to_any(endpoint, version, sources)
+            endpoint._check(lib.lwipy_set_option(stack._core, endpoint._handle, lib.LWIPY_OPT_NODELAY, 1))
         try:
-            endpoint.connect(address)
-            await connected
+            if endpoint is not None:
+                endpoint.connect(address)
+            else:
+                # No event is handed out before this coroutine waits.
+                endpoint, names = TcpEndpoint.opened(stack, version, address)
+                handshake = _Handshake(endpoint, loop)
+                stack._after()
+            await handshake.over
         except StackError:
             raise
         except OSError as error:
             reason = os.strerror(error.errno or errno.EIO)
             raise OSError(error.errno, f"Connect call failed {target!r}: {reason}") from None
     except BaseException:
-        endpoint.abort()
+        if endpoint is not None:
+            endpoint.abort()
         raise
-    return endpoint
+    return endpoint, names, handshake.told_more
 
 
-def _shaken(endpoint: TcpEndpoint, connected: asyncio.Future[None], event: Event) -> None:
-    """The handshake is over, or has failed."""
-    bits = int(event)  # an IntFlag's own & costs a microsecond
-    if connected.done():
-        return
-    if endpoint.closed:
-        connected.set_exception(StackClosedError())
-    elif bits & _CONNECTED and not bits & _FAILED:
-        connected.set_result(None)
-    elif (error := endpoint.take_error()) is not None:
-        connected.set_exception(error)
+class _Handshake:
+    """Waits for the end of an endpoint's handshake."""
+
+    __slots__ = ("_context", "_endpoint", "_loop", "over", "told_more")
+
+    def __init__(self, endpoint: TcpEndpoint, loop: asyncio.AbstractEventLoop) -> None:
+        self._endpoint = endpoint
+        self._loop = loop
+        self.over: asyncio.Future[None] = loop.create_future()
+        #: Whether there were events that nobody heeded, or may be.
+        self.told_more = False
+        endpoint.on_event = self._happened
+
+    def _happened(self, event: Event) -> None:
+        driver = self._endpoint._stack._driver
+        if driver.loop is self._loop and driver.serving:
+            self._shaken(event)  # a future's callbacks have contexts of their own
+        else:
+            self.told_more = True
+            pass_on(self._endpoint, self._loop, contextvars.copy_context(), self._shaken, event)
+
+    def _shaken(self, event: Event) -> None:
+        bits = int(event)  # an IntFlag's own & costs a microsecond
+        if bits != _SHAKEN:
+            self.told_more = True
+        over, endpoint = self.over, self._endpoint
+        if over.done():
+            return
+        if endpoint.closed:
+            over.set_exception(StackClosedError())
+        elif bits & _CONNECTED and not bits & _FAILED:
+            over.set_result(None)
+        elif (error := endpoint.take_error()) is not None:
+            over.set_exception(error)
 
 
 def _bind_to_any(endpoint: TcpEndpoint, version: int, sources: Sequence[SocketAddress]) -> None:
@@ -191,12 +247,12 @@ async def connect_to_any(
     sources: Sequence[SocketAddress] | None = None,
     delay: float | None = None,
     all_errors: bool = False,
-) -> TcpEndpoint:
+) -> _Connected:
     """The first of the addresses that answers; each is tried when the one before failed, or `delay` seconds later."""
     if len(targets) == 1 and not all_errors:
         return await connect_endpoint(stack, targets[0], sources)
     waiting = list(targets)
-    running: set[asyncio.Task[TcpEndpoint]] = set()
+    running: set[asyncio.Task[_Connected]] = set()
     errors: list[OSError] = []
     try:
         while waiting or running:
@@ -208,7 +264,8 @@ async def connect_to_any(
             for task in done:
                 running.discard(task)
                 try:
-                    return task.result()
+                    endpoint, names, _ = task.result()
+                    return endpoint, names, True  # who knows what came before the task was asked
                 except OSError as error:
                     errors.append(error)
     finally:
@@ -216,13 +273,13 @@ async def connect_to_any(
     raise _of_all(errors, all_errors)
 
 
-async def _drop(tasks: set[asyncio.Task[TcpEndpoint]]) -> None:
+async def _drop(tasks: set[asyncio.Task[_Connected]]) -> None:
     """Ends the attempts that are not wanted any more, and what they may have reached."""
     for task in tasks:
         task.cancel()
     for outcome in await asyncio.gather(*tasks, return_exceptions=True):
-        if isinstance(outcome, TcpEndpoint):
-            outcome.abort()
+        if not isinstance(outcome, BaseException):
+            outcome[0].abort()
 
 
 def _of_all(errors: list[OSError], all_errors: bool) -> Exception:

@@ -305,7 +305,18 @@ def _on_event(
     driver = endpoint._stack._driver
     if driver.loop is loop and driver.serving:
         context.run(handler, event)
-        return
+    else:
+        pass_on(endpoint, loop, context, handler, event)
+
+
+def pass_on(
+    endpoint: Endpoint,
+    loop: asyncio.AbstractEventLoop,
+    context: contextvars.Context,
+    handler: Callable[[Event], object],
+    event: Event,
+) -> None:
+    """Has an event handled that another than the loop hands out."""
     handle: Callable[[], object] = functools.partial(handler, event)
     if not loop.is_running():
         # As with a selector, what the loop is given before it runs again goes first.

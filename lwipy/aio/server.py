@@ -18,10 +18,10 @@ from lwipy.aio.listening import bind_all, naming
 from lwipy.aio.names import getaddrinfo
 from lwipy.aio.standin import stand_in
 from lwipy.aio.tls import TlsSettings
+from lwipy.aio.transport import StreamTransport
 from lwipy.endpoints import Event, Option, TcpEndpoint
 
 if TYPE_CHECKING:
-    from lwipy.aio.transport import StreamTransport
     from lwipy.blocking import Socket
     from lwipy.stack import Stack
 
@@ -101,7 +101,13 @@ class Server(asyncio.AbstractServer):
 
     def _serve(self, endpoint: TcpEndpoint, names: bytes) -> None:
         try:
-            self._tls.transport(endpoint, self._protocol_factory(), server=self, names=names)
+            if self._tls.wanted:
+                self._tls.transport(endpoint, self._protocol_factory(), server=self, names=names)
+            else:
+                transport = StreamTransport(self._loop, endpoint, self._protocol_factory(), server=self, names=names)
+                # accept() has said again what came before; who hands out events in this loop will hand that out next.
+                driver = endpoint._stack._driver
+                transport.begin(driver.loop is not self._loop or not driver.serving)
         except Exception as error:
             endpoint.abort()
             self._report("Error on transport creation for incoming connection", error)

@@ -9,16 +9,21 @@ from __future__ import annotations
 import enum
 import errno
 import os
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from lwipy._native import WOULD_BLOCK, calls, ffi, lib
+from lwipy._native import WOULD_BLOCK, calls, check, ffi, lib
+from lwipy.addresses import pack, pack_ipv4, parse_ip, parse_port
 from lwipy.endpoints._scratch import borrow, give_back
 from lwipy.endpoints.base import Address, Buffer, Endpoint, check_size
+
+if TYPE_CHECKING:
+    from lwipy.stack import Stack
 
 # What runs for every few kilobytes is found without asking modules for it.
 _send: Final = calls.send
 _recv_into: Final = calls.recv_into
 _recv: Final = lib.lwipy_tcp_recv
+_open: Final = lib.lwipy_tcp_open
 _FULL: Final = f"{os.strerror(errno.EAGAIN)}: the send buffer is full"
 _EMPTY: Final = f"{os.strerror(errno.EAGAIN)}: no data waits"
 #: Connections that accept_many() takes in one call.
@@ -104,6 +109,25 @@ class TcpEndpoint(Endpoint):
         result = lib.lwipy_connect(self._stack._core, self._handle, packed)
         self._check(result, f"{address[0]}:{address[1]}")
         self._stack._after()
+
+    @classmethod
+    def opened(cls, stack: Stack, family: int, address: Address) -> tuple[TcpEndpoint, bytes]:
+        """A new endpoint that is connecting, without Nagle's delay, and what its names() will be: all in one call.
+
+        For whoever drives the stack: it is told of no event until it wants them, and calls _after() then. OSError as
+        connect().
+        """
+        host, port = address
+        parse_port(port)
+        packed = pack_ipv4(host, port) if family == 4 else None
+        if packed is None:
+            packed = pack(parse_ip(host), port, stack._scopes)
+        core = stack._core
+        out = ffi.new("lwipy_accepted *")
+        result = _open(core, packed, out)
+        if result < 0:
+            check(core, result, f"{host}:{port}")
+        return cls(stack, family, out.handle), ffi.buffer(out)[_NAMES:_ACCEPTED]
 
     def finish_connect(self) -> None:
         """Returns when the handshake is over; BlockingIOError EINPROGRESS before, OSError when it failed."""
