@@ -88,6 +88,9 @@ int lwipy_link_start(int number, int kind, int fd, const void *about, size_t len
 void lwipy_link_again(struct lwipy_link *link);
 /* link_tun.c */
 int lwipy_tun_write(struct lwipy_link *link, const struct iovec *pieces, int count);
+/* Adds the pieces of a chain, but for its first `skip` bytes, which are in the first pbuf; how many there are then, or -1
+   for more than `room`. What lies together, as what is sent without a copy does, is one. */
+int lwipy_tun_pieces(const struct pbuf *p, size_t skip, struct iovec *pieces, int count, int room);
 int lwipy_tun_drain(struct lwipy_link *link);   /* the send() of kinds that have pieces() */
 /* link_vnet.c: frames with virtio-net headers, whatever they lie in. */
 #define LWIPY_VNET_LONGEST (UINT16_MAX + SIZEOF_ETH_HDR + SIZEOF_VLAN_HDR)

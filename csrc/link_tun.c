@@ -50,20 +50,30 @@ lwipy_tun_write(struct lwipy_link *link, const struct iovec *pieces, int count)
   return LWIPY_LINK_ERROR;
 }
 
+int
+lwipy_tun_pieces(const struct pbuf *p, size_t skip, struct iovec *pieces, int count, int room)
+{
+  for (; p != NULL; p = p->next, skip = 0) {
+    u8_t *start = (u8_t *)p->payload + skip;
+    if (count > 0 && start == (u8_t *)pieces[count - 1].iov_base + pieces[count - 1].iov_len) {
+      pieces[count - 1].iov_len += p->len - skip;
+    } else if (p->len > skip) {
+      if (count == room) {
+        return -1;
+      }
+      pieces[count].iov_base = start;
+      pieces[count++].iov_len = p->len - skip;
+    }
+  }
+  return count;
+}
+
 static int
 tun_write(struct lwipy_link *link, const struct pbuf *p)
 {
   struct iovec pieces[PIECES];
-  int count = 0;
-  for (; p != NULL; p = p->next) {
-    if (count == PIECES) {
-      return 0;
-    }
-    pieces[count].iov_base = p->payload;
-    pieces[count].iov_len = p->len;
-    count++;
-  }
-  return lwipy_tun_write(link, pieces, count);
+  int count = lwipy_tun_pieces(p, 0, pieces, 0, PIECES);
+  return count < 0 ? 0 : lwipy_tun_write(link, pieces, count);
 }
 
 int

@@ -138,21 +138,6 @@ emit(struct lwipy_link *link, const struct iovec *pieces, int count)
   return 0;
 }
 
-/* The pieces of a chain, but for its first `skip` bytes, which are in the first pbuf; how many. */
-static int
-pieces_of(const struct pbuf *p, size_t skip, struct iovec *pieces, int room)
-{
-  int count = 0;
-  for (; p != NULL && count < room; p = p->next, skip = 0) {
-    if (p->len > skip) {
-      pieces[count].iov_base = (u8_t *)p->payload + skip;
-      pieces[count].iov_len = p->len - skip;
-      count++;
-    }
-  }
-  return p == NULL ? count : -1;
-}
-
 /* What was bundled is counted as sent already. */
 static void
 flush(struct lwipy_link *link)
@@ -161,7 +146,8 @@ flush(struct lwipy_link *link)
   struct iovec pieces[LWIPY_BUNDLE_PIECES + 1];
   u8_t head[LWIPY_VNET_HEADER + LWIPY_LONGEST_HEADERS];
   struct lwipy_vnet_header header = {0};
-  u32_t i, count = 1;
+  u32_t i;
+  int count = 1;
   if (bundle->count == 0) {
     return;
   }
@@ -169,9 +155,11 @@ flush(struct lwipy_link *link)
   pieces[0].iov_len = LWIPY_VNET_HEADER + lwipy_bundle_headers(bundle, &header, head + LWIPY_VNET_HEADER);
   memcpy(head, &header, LWIPY_VNET_HEADER);
   for (i = 0; i < bundle->count; i++) {
-    count += (u32_t)pieces_of(bundle->segments[i], bundle->at.payload, pieces + count, LWIPY_BUNDLE_PIECES);
+    count = lwipy_tun_pieces(bundle->segments[i], lwipy_bundle_skip(bundle, i), pieces, count, LWIPY_BUNDLE_PIECES + 1);
   }
-  switch (emit(link, pieces, (int)count)) {
+  link->nic->count.tx_frames += bundle->followed;
+  link->nic->count.tx_bytes += (u64_t)bundle->followed * (bundle->at.payload + bundle->size);
+  switch (emit(link, pieces, count)) {
     case LWIPY_LINK_FULL:
       link->nic->count.tx_full += bundle->count;
       break;
@@ -201,8 +189,8 @@ send_single(struct lwipy_link *link, const struct pbuf *p, const struct lwipy_la
   memcpy(head, &header, LWIPY_VNET_HEADER);
   pieces[0].iov_base = head;
   pieces[0].iov_len = LWIPY_VNET_HEADER + headers;
-  count = pieces_of(p, headers, pieces + 1, LWIPY_BUNDLE_PIECES);
-  return count < 0 ? LWIPY_LINK_ERROR : emit(link, pieces, count + 1);
+  count = lwipy_tun_pieces(p, headers, pieces, 1, LWIPY_BUNDLE_PIECES + 1);
+  return count < 0 ? LWIPY_LINK_ERROR : emit(link, pieces, count);
 }
 
 static int
@@ -374,6 +362,9 @@ int
 lwipy_vnet_open(struct lwipy_link *link)
 {
   link->vnet = calloc(1, sizeof(*link->vnet));
+  if (link->vnet != NULL) {
+    link->vnet->bundle.bare = !(lwipy_without & LWIPY_WITHOUT_FOLLOWING);
+  }
   return link->vnet != NULL ? 0 : LWIPY_EMEM;
 }
 

@@ -66,13 +66,22 @@ struct lwipy_bundle {
   uint32_t size, bytes;            /* payload of the first segment, and of all */
   uint32_t next;                   /* the sequence number that goes on */
   uint8_t ended;                   /* nothing can follow */
+  uint8_t flags;                   /* of TCP: PSH and FIN of any segment */
+  uint8_t bare;                    /* set by whose it is: segments may follow without headers of their own */
+  uint32_t followed;               /* such segments */
+  uint16_t id;                     /* IPv4's, of the next segment: the device counts on from a frame's */
   struct pbuf *segments[LWIPY_BUNDLE_SEGMENTS];
 };
 
 /* 1: the segment is the bundle's now (a reference more); 0: it does not continue it, or is none to be bundled. */
 int lwipy_bundle_add(struct lwipy_bundle *bundle, const struct pbuf *p, const struct lwipy_layout *at);
 /* The headers of the one frame that the bundle makes; their length. */
-size_t lwipy_bundle_headers(const struct lwipy_bundle *bundle, struct lwipy_vnet_header *header, uint8_t *headers);
+size_t lwipy_bundle_headers(struct lwipy_bundle *bundle, struct lwipy_vnet_header *header, uint8_t *headers);
+/* Where a segment's payload begins, in bytes from its pbuf's start. */
+size_t lwipy_bundle_skip(const struct lwipy_bundle *bundle, uint32_t index);
+/* 1: the segment with this TCP header, at its pbuf's start, goes right behind the one that lwIP has sent last. The sent
+   one was bundled, this one is now, too, and has all it needs. 0: lwIP is to send it. */
+int lwipy_bundle_follow(const struct pbuf *sent, struct pbuf *p);
 void lwipy_bundle_clear(struct lwipy_bundle *bundle);
 
 #endif /* LWIPY_OFFLOAD_H */

@@ -18,6 +18,7 @@ class FastPath(enum.IntFlag):
     WIRE_OFFLOAD = lib.LWIPY_WITHOUT_WIRE_OFFLOAD  #: a wire carries TCP segments uncut (wire_offload.c)
     LENDING = lib.LWIPY_WITHOUT_LENDING  #: what is held crosses a wire by reference (lend.c)
     TAIL = lib.LWIPY_WITHOUT_TAIL  #: what is sent is appended to what is in flight without a walk over it (output.c)
+    FOLLOWING = lib.LWIPY_WITHOUT_FOLLOWING  #: of segments that leave as one frame, one gets headers (output.c)
 
     @classmethod
     def named(cls, names: str) -> FastPath:

@@ -131,14 +131,14 @@ class Device:
         if version == 4:
             assert total(frame[ip : ip + 20]) == 0xFFFF, "IPv4's checksum"
         payload = tcp + (frame[tcp + 12] >> 4) * 4
-        assert header.hdr_len == payload
+        assert payload <= header.hdr_len <= len(frame), "a hint, but not beyond the frame"
         # The sum of the pseudo header covers the whole; each piece gets its own.
         addresses = frame[ip + 12 : ip + 20] if version == 4 else frame[ip + 8 : ip + 40]
         assert frame[tcp + 16 : tcp + 18] == struct.pack(
             "!H", total(addresses + struct.pack("!HH", 6, len(frame) - tcp))
         )
         (seq,) = struct.unpack_from("!I", frame, tcp + 4)
-        pieces = []
+        pieces: list[bytes] = []
         for at in range(payload, len(frame), header.gso_size):
             data = frame[at : at + header.gso_size]
             last = at + header.gso_size >= len(frame)
@@ -149,6 +149,8 @@ class Device:
             size = payload - ip + len(data)
             if version == 4:
                 struct.pack_into("!H", head, ip + 2, size)
+                (number,) = struct.unpack_from("!H", frame, ip + 4)
+                struct.pack_into("!H", head, ip + 4, (number + len(pieces)) & 0xFFFF)
                 struct.pack_into("!H", head, ip + 10, 0)
                 struct.pack_into("!H", head, ip + 10, ~total(bytes(head[ip : ip + 20])) & 0xFFFF)
             else:
