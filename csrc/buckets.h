@@ -1,8 +1,8 @@
 /*
  * A bucket of the demultiplexer, small enough for a table that is larger than the connections are many: see demux.c.
  *
- * A pcb's place is told in eighths of the arena's bytes, and a tick by its lower half: after three years of ticks a
- * bucket may be asked before it wants to be, never after.
+ * A pcb's place is told in steps of eight bytes from the arena's first one. A tick has 32 bits: after three years of them
+ * a bucket may be asked before it wants to be, never after.
  */
 #ifndef LWIPY_BUCKETS_H
 #define LWIPY_BUCKETS_H

@@ -189,7 +189,7 @@ async def connect_endpoint(
 class _Handshake:
     """Waits for the end of an endpoint's handshake."""
 
-    __slots__ = ("_context", "_endpoint", "_loop", "over", "told_more")
+    __slots__ = ("_endpoint", "_loop", "over", "told_more")
 
     def __init__(self, endpoint: TcpEndpoint, loop: asyncio.AbstractEventLoop) -> None:
         self._endpoint = endpoint
