@@ -23,11 +23,11 @@ end_of(int64_t microseconds)
 }
 
 int64_t
-lwipy_recv(lwipy_core *core, lwipy_handle handle, void *buffer, size_t room, int peek, int64_t microseconds)
+lwipy_recv(lwipy_core *core, lwipy_handle handle, void *buffer, size_t room, int flags, int64_t microseconds)
 {
   int64_t end = end_of(microseconds), got;
   int over = 0;
-  while ((got = lwipy_tcp_recv(core, handle, buffer, room, peek)) == LWIPY_EWOULDBLOCK && over == 0) {
+  while ((got = lwipy_tcp_recv(core, handle, buffer, room, flags)) == LWIPY_EWOULDBLOCK && over == 0) {
     over = wait_until(core, handle, LWIPY_READABLE, end);
   }
   return got == LWIPY_EWOULDBLOCK ? over : got;

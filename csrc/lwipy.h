@@ -64,7 +64,8 @@ enum { LWIPY_WITHOUT_MERGE = 1,       /* merge.c */
        LWIPY_WITHOUT_FOLLOWING = 256 };   /* output.c */
 
 enum { LWIPY_PEEK = 1,       /* what is received stays */
-       LWIPY_LAST = 2 };     /* an event will say what comes after less than there was room for; nobody asks before */
+       LWIPY_LAST = 2,       /* an event will say what comes after less than there was room for; nobody asks before */
+       LWIPY_WHOLE = 4 };    /* where more is queued than there is room for, all stays; the result is how much it is */
 
 enum { LWIPY_TCP = 1, LWIPY_UDP = 2, LWIPY_RAW = 3 };
 enum { LWIPY_L2 = 2, LWIPY_L3 = 3 };
@@ -278,7 +279,7 @@ void lwipy_admit(lwipy_core *core, int on);        /* there is a driver's thread
    worth another try, 2: a signal came, 0: the time is over, ENOTSUP: threads do not wait here, or another code. */
 int lwipy_wait(lwipy_core *core, lwipy_handle handle, int wanted, int64_t microseconds);
 /* lwipy_tcp_recv and lwipy_tcp_send that wait, the latter until everything is sent: see blocking.c. */
-int64_t lwipy_recv(lwipy_core *core, lwipy_handle handle, void *buffer, size_t room, int peek, int64_t microseconds);
+int64_t lwipy_recv(lwipy_core *core, lwipy_handle handle, void *buffer, size_t room, int flags, int64_t microseconds);
 int64_t lwipy_send(lwipy_core *core, lwipy_handle handle, const void *data, size_t length, int64_t microseconds);
 int64_t lwipy_poll(lwipy_core *core);              /* runs what is due and ready; microseconds to the next deadline, or -1 */
 void lwipy_wake(lwipy_core *core);                 /* ends a sleep; any thread */

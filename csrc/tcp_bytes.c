@@ -163,6 +163,9 @@ core_tcp_recv(lwipy_handle handle, void *buffer, size_t room, int flags)
   if (tcp == NULL) {
     return LWIPY_EHANDLE;
   }
+  if ((flags & LWIPY_WHOLE) && tcp->queue.bytes > room) {
+    return tcp->queue.bytes;
+  }
   if (tcp->queue.bytes > 0) {
     done = lwipy_rxqueue_get(&tcp->queue, buffer, (u32_t)LWIP_MIN(room, 0x7fffffff), peek);
     if (!peek && tcp->pcb != NULL) {

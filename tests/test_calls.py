@@ -33,6 +33,8 @@ def test_the_number_and_kind_of_arguments_is_looked_at(stack: lwipy.Stack) -> No
             calls.send(*arguments)
         with pytest.raises(TypeError):
             calls.recv_into(*arguments)
+        with pytest.raises(TypeError):
+            calls.recv(*arguments)
     for handle in (-1, 1 << 64):
         with pytest.raises(OverflowError):
             calls.send(way, handle, b"")
@@ -46,11 +48,41 @@ def test_the_number_and_kind_of_arguments_is_looked_at(stack: lwipy.Stack) -> No
         calls.way(0, None, way, 0)
 
 
+@pytest.mark.parametrize(
+    ("call", "what", "wrong", "error"),
+    [
+        (calls.wait_send, b"", "text", TypeError),
+        (calls.wait_send, b"", memoryview(bytes(10))[::2], BufferError),
+        (calls.wait_recv, 1, "one", TypeError),
+        (calls.wait_recv, 1, -1, OverflowError),
+        (calls.wait_recv_into, bytearray(1), b"cannot be written", BufferError),
+    ],
+    ids=lambda value: getattr(value, "__name__", None) or type(value).__name__,
+)
+def test_what_waits_takes_what_fits(
+    stack: lwipy.Stack, call: Callable[..., Any], what: object, wrong: object, error: type[Exception]
+) -> None:
+    way = stack._way
+    with pytest.raises(ValueError, match="PyCapsule"):
+        call(object(), 1, what, None)
+    with pytest.raises(TypeError):
+        call(way, 1, what)
+    with pytest.raises(OverflowError):
+        call(way, -1, what, None)
+    with pytest.raises(TypeError):
+        call(way, 1, what, "soon")
+    with pytest.raises(error):
+        call(way, 1, wrong, None)
+    for timeout in (None, 0.0, 1e300):
+        assert call(way, 12345, what, timeout) == lib.LWIPY_EHANDLE
+
+
 def test_a_handle_of_nobody_is_answered_by_a_code(stack: lwipy.Stack) -> None:
     assert calls.send(stack._way, 12345, b"x") == lib.LWIPY_EHANDLE
     assert calls.send(stack._way, 12345, bytes(100_000)) == lib.LWIPY_EHANDLE
     assert len(stack._held) == 0
     assert calls.recv_into(stack._way, 12345, bytearray(1), 0) == lib.LWIPY_EHANDLE
+    assert calls.recv(stack._way, 12345, 1, 0) == lib.LWIPY_EHANDLE
 
 
 def test_events_of_endpoints_that_are_not_known_are_passed_over() -> None:

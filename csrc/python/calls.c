@@ -10,6 +10,7 @@
  * the core outlives the call.
  */
 #include "notes.h"
+#include "way.h"
 
 #include "platform.h"
 
@@ -17,13 +18,6 @@
 
 #define WAY   "lwipy.way"
 #define EVENTS 256
-
-struct way {
-  lwipy_core *core;
-  PyObject *owner, *capsule;       /* of the core, and of the notes */
-  struct notes *notes;
-  size_t least;                    /* bytes from which on a send is held */
-};
 
 static struct way *
 way_of(PyObject *capsule)
@@ -39,6 +33,12 @@ expect(Py_ssize_t given, Py_ssize_t count)
   }
   PyErr_Format(PyExc_TypeError, "expected %zd arguments, not %zd", count, given);
   return 0;
+}
+
+const struct way *
+lwipy_way_of(PyObject *const *arguments, Py_ssize_t given, Py_ssize_t count)
+{
+  return expect(given, count) ? way_of(arguments[0]) : NULL;
 }
 
 /* ---- Bytes ---------------------------------------------------------------------------------------------------------- */
@@ -96,7 +96,7 @@ send_copied(const struct way *way, lwipy_handle handle, const void *data, size_t
 static PyObject *
 send_bytes(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
 {
-  const struct way *way = expect(count, 3) ? way_of(arguments[0]) : NULL;
+  const struct way *way = lwipy_way_of(arguments, count, 3);
   lwipy_handle handle;
   PyObject *whole, *result;
   Py_buffer view;
@@ -117,68 +117,6 @@ send_bytes(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
   }
   PyBuffer_Release(&view);
   return result;
-}
-
-/* recv_into(way, handle, buffer, flags): lwipy_tcp_recv(). */
-static PyObject *
-recv_into(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
-{
-  const struct way *way = expect(count, 4) ? way_of(arguments[0]) : NULL;
-  lwipy_handle handle;
-  Py_buffer view;
-  int64_t got;
-  int flags;
-  (void)module;
-  if (way == NULL) {
-    return NULL;
-  }
-  handle = PyLong_AsUnsignedLongLong(arguments[1]);
-  flags = (int)PyLong_AsLong(arguments[3]);
-  if (PyErr_Occurred() || PyObject_GetBuffer(arguments[2], &view, PyBUF_WRITABLE) != 0) {
-    return NULL;
-  }
-  Py_BEGIN_ALLOW_THREADS
-  got = lwipy_tcp_recv(way->core, handle, view.buf, (size_t)view.len, flags);
-  Py_END_ALLOW_THREADS
-  PyBuffer_Release(&view);
-  return PyLong_FromLongLong(got);
-}
-
-/* recv(way, handle, most): as bytes what has come, without another copy; or lwipy_tcp_recv()'s code. */
-static PyObject *
-recv_bytes(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
-{
-  const struct way *way = expect(count, 3) ? way_of(arguments[0]) : NULL;
-  lwipy_tcp_info info = { .queued = 0 };
-  PyObject *bytes, *fewer;
-  lwipy_handle handle;
-  size_t room;
-  int64_t got;
-  (void)module;
-  if (way == NULL) {
-    return NULL;
-  }
-  handle = PyLong_AsUnsignedLongLong(arguments[1]);
-  room = PyLong_AsSize_t(arguments[2]);
-  if (PyErr_Occurred()) {
-    return NULL;
-  }
-  Py_BEGIN_ALLOW_THREADS
-  lwipy_tcp_get_info(way->core, handle, &info);
-  Py_END_ALLOW_THREADS
-  room = info.queued == 0 ? 1 : info.queued < room ? info.queued : room;
-  if ((bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)room)) == NULL) {
-    return NULL;
-  }
-  Py_BEGIN_ALLOW_THREADS
-  got = lwipy_tcp_recv(way->core, handle, PyBytes_AsString(bytes), room, 0);
-  Py_END_ALLOW_THREADS
-  if (got == (int64_t)room) {
-    return bytes;
-  }
-  fewer = got < 0 ? PyLong_FromLongLong(got) : PyBytes_FromStringAndSize(PyBytes_AsString(bytes), (Py_ssize_t)got);
-  Py_DECREF(bytes);
-  return fewer;
 }
 
 /* release(way): lets go what no core reads any more. The reminder was heard. */
@@ -294,7 +232,7 @@ add_event(PyObject *list, PyObject *endpoints, const lwipy_event *event)
 static PyObject *
 events(PyObject *module, PyObject *const *arguments, Py_ssize_t given)
 {
-  const struct way *way = expect(given, 2) ? way_of(arguments[0]) : NULL;
+  const struct way *way = lwipy_way_of(arguments, given, 2);
   lwipy_event told[EVENTS];
   PyObject *list;
   int i, count;
@@ -360,8 +298,11 @@ static PyMethodDef functions[] = {
   {"way", FAST(new_way), NULL},
   {"notes", new_notes, METH_NOARGS, NULL},
   {"send", FAST(send_bytes), NULL},
-  {"recv", FAST(recv_bytes), NULL},
-  {"recv_into", FAST(recv_into), NULL},
+  {"recv", FAST(lwipy_calls_recv), NULL},
+  {"recv_into", FAST(lwipy_calls_recv_into), NULL},
+  {"wait_send", FAST(lwipy_calls_wait_send), NULL},
+  {"wait_recv", FAST(lwipy_calls_wait_recv), NULL},
+  {"wait_recv_into", FAST(lwipy_calls_wait_recv_into), NULL},
   {"poll", poll_core, METH_O, NULL},
   {"deadline", deadline, METH_O, NULL},
   {"events", FAST(events), NULL},

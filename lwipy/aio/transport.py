@@ -257,7 +257,7 @@ class StreamTransport(Writing):
         endpoint, chunk = self._endpoint, _chunk.buffer
         try:
             if self._plenty:
-                data = _recv_bytes(endpoint._stack._way, endpoint._handle, CHUNK)
+                data = _recv_bytes(endpoint._stack._way, endpoint._handle, CHUNK, 0)
                 size = len(data) if type(data) is bytes else data
                 size = self._received(size, size)
             else:

@@ -24,16 +24,14 @@ import os
 import threading
 from collections.abc import Callable
 from threading import get_ident
-from time import monotonic
-from typing import Final, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
-from lwipy._native import WOULD_BLOCK, lib
+from lwipy._native import WOULD_BLOCK
 from lwipy.blocking.readiness import Readiness
 from lwipy.blocking.waiting import NOT_HERE, Waiters
 from lwipy.endpoints import Event, RawEndpoint, TcpEndpoint, UdpEndpoint
 
 T = TypeVar("T")
-_INTERRUPTED: Final[int] = lib.LWIPY_EINTR
 _NONE: Final[frozenset[tuple[int, int]]] = frozenset()  # one for all: an empty set takes 216 bytes
 AnyEndpoint: TypeAlias = TcpEndpoint | UdpEndpoint | RawEndpoint
 
@@ -87,21 +85,15 @@ class Description:
             if self._readiness is not None:
                 self.refresh()
 
-    def at_once(self, operation: Callable[..., int], timeout: float | None, data: object, *rest: object) -> int:
-        """A connection's lwipy_recv() or lwipy_send() of the core, which wait by themselves: what they return, for
-        :meth:`checked`; NOT_HERE is for until(): the timeout is 0, or threads do not wait in the core.
+    def at_once(self, operation: Callable[..., Any], timeout: float | None, what: object) -> Any:
+        """A connection's wait_send() and the like of ``csrc/python/waiting.c``, which wait by themselves: what they
+        return; NOT_HERE is for until(): the timeout is 0, or threads do not wait in the core. Codes are for checked().
         """
         tcp, stack = self._tcp, self.stack
         ident = stack._driver.ident
         if tcp is None or timeout == 0 or ident is None or ident == get_ident():
             return NOT_HERE
-        if timeout is None:
-            left = -1
-        else:
-            left, end = int(timeout * 1e6), monotonic() + timeout
-        while (result := operation(stack._core, tcp._handle, data, *rest, left)) == _INTERRUPTED:
-            if timeout is not None:
-                left = max(0, int((end - monotonic()) * 1e6))
+        result = operation(stack._way, tcp._handle, what, timeout)
         if self._readiness is not None:
             self.refresh()
         return result

@@ -7,18 +7,18 @@ import socket
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from lwipy._native import ffi, lib
+from lwipy._native import calls
 from lwipy.blocking import ancillary
 from lwipy.blocking.base import SocketBase, fault
 from lwipy.blocking.waiting import NOT_HERE, READABLE
 from lwipy.endpoints import Datagram, TcpEndpoint
-from lwipy.endpoints._scratch import borrow, give_back
 from lwipy.endpoints.udp import DatagramEndpoint
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-_recv: Final = lib.lwipy_recv
+_recv: Final = calls.wait_recv
+_recv_into: Final = calls.wait_recv_into
 # Plain numbers: an enumeration's & costs a microsecond.
 _DONTWAIT: Final = int(getattr(socket, "MSG_DONTWAIT", 0))
 _OOB: Final = int(socket.MSG_OOB)
@@ -41,9 +41,7 @@ class Receiving(SocketBase):
         if not view:
             return 0
         description, timeout, peek = self._open, self._wait_time(flags), bool(flags & _PEEK)
-        target = ffi.from_buffer(view, require_writable=True)
-        got = description.at_once(_recv, timeout, target, len(target), peek)
-        del target  # or an exception's frame would keep the caller's buffer exported
+        got: int = NOT_HERE if peek else description.at_once(_recv_into, timeout, view)
         if got == NOT_HERE:
             got = description.until(lambda: tcp.recv_into(view, peek=peek), timeout, READABLE)
         description.checked(got)
@@ -67,8 +65,14 @@ class Receiving(SocketBase):
     # -- Bytes ---------------------------------------------------------------------------------------------------------
 
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
+        description = self._description or self._open
+        if not flags and bufsize > 0:
+            data = description.at_once(_recv, self._timeout, bufsize)
+            if type(data) is bytes:
+                return data
+            if data != NOT_HERE:
+                description.checked(data)
         _check_size(bufsize, "recv")
-        description = self._open
         endpoint = description.endpoint
         if bufsize == 0:
             return b""
@@ -79,17 +83,7 @@ class Receiving(SocketBase):
             with memoryview(buffer) as view:
                 size = self._take(endpoint, view, flags)
             return bytes(buffer[:size])
-        timeout = 0 if flags else self._timeout
-        if timeout != 0:
-            room = borrow(bufsize)
-            try:
-                got = description.at_once(_recv, timeout, room, min(bufsize, len(room)), 0)
-                if got != NOT_HERE:
-                    data: bytes = ffi.unpack(room, got if got >= 0 else description.checked(got))
-                    return data
-            finally:
-                give_back(room)
-        return description.until(lambda: endpoint.recv(bufsize), timeout, READABLE)
+        return description.until(lambda: endpoint.recv(bufsize), self._wait_time(flags), READABLE)
 
     def recv_into(self, buffer: Buffer, nbytes: int | None = 0, flags: int = 0) -> int:
         with _room(buffer, nbytes or 0, "recv_into") as view:

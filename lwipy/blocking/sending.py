@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from time import monotonic
 from typing import IO, TYPE_CHECKING, Any, Final, NoReturn
 
-from lwipy._native import ffi, lib
+from lwipy._native import calls
 from lwipy.blocking import ancillary
 from lwipy.blocking.base import SocketBase, fault
 from lwipy.blocking.description import Description
@@ -26,7 +26,7 @@ from lwipy.endpoints.udp import LONGEST_DATAGRAM
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-_send: Final = lib.lwipy_send
+_send: Final = calls.wait_send
 #: The least timeout there is, seconds: 0 would mean not to wait.
 _INSTANT: Final = 1e-9
 _DONTWAIT: Final = int(getattr(socket, "MSG_DONTWAIT", 0))
@@ -62,39 +62,30 @@ class Sending(SocketBase):
             turn.release()
 
     def sendall(self, data: Buffer, flags: int = 0, /) -> None:
-        description = self._open
-        endpoint = description.endpoint
-        if not isinstance(endpoint, TcpEndpoint):
-            self._send_datagram(_bytes(data), None, flags)
-            return
-        view = data if type(data) is bytes else _bytes(data)
+        description = self._description or self._open
         timeout = 0 if flags & _DONTWAIT else self._timeout
         turn = description.send_lock
-        started = monotonic() if timeout else 0.0
         if not turn.acquire(False):
             self._turn(timeout)
         try:
-            sent = self._send_at_once(description, view, timeout)
-            if sent == len(view):
-                return
-            view = memoryview(view)[sent:]
-            while True:
-                left = max(started + timeout - monotonic(), _INSTANT) if timeout else timeout
-                sent = description.until(lambda part=view: endpoint.send(part), left, WRITABLE)  # type: ignore[misc]
-                if sent == len(view):
-                    return
-                view = view[sent:]
+            sent = description.at_once(_send, timeout, data)
+            if sent is not None:
+                self._send_rest(description, _bytes(data), sent, timeout)
         finally:
             turn.release()
 
-    def _send_at_once(self, description: Description, data: bytes | memoryview, timeout: float | None) -> int:
-        """Sends in the core, as far as that can be done; bytes. It copies them: nobody would keep them alive."""
-        source = data if type(data) is bytes else ffi.from_buffer(data)
-        sent = description.at_once(_send, timeout, source, len(source))
-        del source  # or an exception's frame would keep it exported
-        if sent >= 0:
-            return sent
-        return 0 if sent == NOT_HERE else description.checked(sent)
+    def _send_rest(self, description: Description, view: memoryview, sent: int, timeout: float | None) -> None:
+        """What at_once() did not send; or its error."""
+        endpoint = description.endpoint
+        if not isinstance(endpoint, TcpEndpoint):
+            self._send_datagram(view, None, 0)
+            return
+        done = 0 if sent == NOT_HERE else description.checked(sent)
+        started = monotonic() if timeout else 0.0
+        while done < len(view):
+            left = max(started + timeout - monotonic(), _INSTANT) if timeout else timeout
+            part = view[done:]
+            done += description.until(lambda part=part: endpoint.send(part), left, WRITABLE)  # type: ignore[misc]
 
     # -- Datagrams -----------------------------------------------------------------------------------------------------
 
