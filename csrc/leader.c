@@ -212,15 +212,27 @@ sooner(int64_t a, int64_t b)
   return a < 0 ? b : b < 0 ? a : LWIP_MIN(a, b);
 }
 
+/* The link that woke a leader last may have the next answer already: to look costs less than to ask the poller. */
+static int
+presume(const lwipy_core *core, lwipy_readiness *ready)
+{
+  ready[0] = core->lead.heard;
+  return LWIPY_TAG_KIND(ready[0].tag) == LWIPY_TAG_KIND(LWIPY_TAG_LINK(0));
+}
+
 /* As lwipy_wait(). */
 static int
 lead_or_follow(lwipy_core *core, struct lwipy_waiter *waiter, int64_t end)
 {
   lwipy_readiness ready[LWIPY_READY_ROOM];
-  int count = 0;
+  int count = 0, first = 1;
   for (;;) {
     int64_t wait = -1, left;
     int leads = lwipy_atomic_get(&waiter->leads) || take_the_lead(core, waiter);
+    if (leads && first) {
+      first = 0;
+      count = presume(core, ready);
+    }
     if (leads && (wait = lwipy_turn(core, ready, count)) < -1) {
       return (int)wait;
     }
@@ -236,6 +248,9 @@ lead_or_follow(lwipy_core *core, struct lwipy_waiter *waiter, int64_t end)
       return 2;
     }
     count = leads ? count : 0;
+    if (count == 1) {
+      core->lead.heard = ready[0];
+    }
   }
 }
 

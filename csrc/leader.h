@@ -16,6 +16,7 @@ struct lwipy_leadership {
   uint32_t turns;                  /* how often the role has gone to a waiting thread or been given up by one */
   uint32_t seen;                   /* `turns` when the driver's thread looked last */
   uint32_t wanted;                 /* a waiting thread wants the role that the driver's thread has; atomic */
+  lwipy_readiness heard;           /* what woke a leader last, by itself; the leader's */
   uint32_t deep;                   /* the driver's thread sleeps without an end */
   lwipy_bell driver;               /* and on this */
 };

@@ -70,6 +70,7 @@ struct lwipy_link {
   int waiter;                      /* see link_dgram.c */
   u8_t moved;                      /* something was sent since the last wait */
   u8_t more;                       /* the next turn is to serve it, whatever the poller says: lwipy_link_again() */
+  u8_t lone;                       /* batches of one frame in a row: lwipy_link_is_lone() */
   struct lwipy_vnet *vnet;         /* of devices with virtio-net headers, see link_vnet.c */
   struct lwipy_vhost *vhost;       /* of rings, see link_vhost.c */
 };
@@ -86,6 +87,9 @@ void lwipy_dgram_close(struct lwipy_link *link);
 /* link_fd.c: core_link_open() for any kind, told what that one wants to know; another turn, at once. */
 int lwipy_link_start(int number, int kind, int fd, const void *about, size_t length);
 void lwipy_link_again(struct lwipy_link *link);
+/* Of devices: whether a batch that has so many frames and bytes is taken to be over; a batch's frames when it is: 0. */
+int lwipy_link_is_lone(struct lwipy_link *link, int frames, size_t bytes);
+int lwipy_link_had(struct lwipy_link *link, int frames);
 /* link_tun.c */
 int lwipy_tun_write(struct lwipy_link *link, const struct iovec *pieces, int count);
 /* Adds the pieces of a chain, but for its first `skip` bytes, which are in the first pbuf; how many there are then, or -1

@@ -338,7 +338,7 @@ vnet_receive(struct lwipy_link *link)
   struct lwipy_vnet_header header;
   size_t taken = 0;
   int i;
-  for (i = 0; i < BATCH_FRAMES && taken < BATCH_BYTES && !link->ended; i++) {
+  for (i = 0; i < BATCH_FRAMES && taken < BATCH_BYTES && !link->ended && !lwipy_link_is_lone(link, i, taken); i++) {
     ssize_t got = read_frame(link, &header);
     if (got > LWIPY_VNET_HEADER && link->vnet->spare != NULL) {
       taken += (size_t)got;
@@ -348,7 +348,7 @@ vnet_receive(struct lwipy_link *link)
     } else if (got == 0) {
       return LWIPY_LINK_END;
     } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-      return 0;
+      return lwipy_link_had(link, i);
     } else if (errno != EINTR) {
       return errno;
     }
