@@ -61,7 +61,8 @@ enum { LWIPY_WITHOUT_MERGE = 1,       /* merge.c */
        LWIPY_WITHOUT_WIRE_OFFLOAD = 32,  /* wire_offload.c */
        LWIPY_WITHOUT_TAIL = 64,       /* output.c */
        LWIPY_WITHOUT_LENDING = 128,   /* lend.c */
-       LWIPY_WITHOUT_FOLLOWING = 256 };   /* output.c */
+       LWIPY_WITHOUT_FOLLOWING = 256,   /* output.c */
+       LWIPY_WITHOUT_LANES = 512 };   /* lane.c */
 
 enum { LWIPY_PEEK = 1,       /* what is received stays */
        LWIPY_LAST = 2,       /* an event will say what comes after less than there was room for; nobody asks before */

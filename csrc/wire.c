@@ -7,6 +7,8 @@
  * receiver swaps the queue for its own empty one before it reads: the mutex is held for that, or for one frame's copy,
  * never while lwIP works. No core touches what belongs to the other at that time.
  *
+ * A wire between a group's front and a member has lanes in place of queue and blocks, which need no mutex: wire_lane.c.
+ *
  * Segments of TCP that follow each other may cross as one long frame, in a block of its own kind: wire_offload.c. What
  * the sender holds may cross by reference, again in a block of its own kind: lend.c.
  *
@@ -72,6 +74,16 @@ lwipy_wire_put(struct lwipy_wire_end *to, const struct pbuf *p)
   return lwipy_fifo_put(&to->queue, p);
 }
 
+static void
+owe(struct lwipy_nic *nic)
+{
+  if (!nic->owes) {
+    nic->owes = 1;
+    nic->owing = owing;
+    owing = nic;
+  }
+}
+
 void
 lwipy_wire_tell(struct lwipy_nic *nic, struct lwipy_wire_end *to, size_t used_before)
 {
@@ -83,12 +95,36 @@ lwipy_wire_tell(struct lwipy_nic *nic, struct lwipy_wire_end *to, size_t used_be
     lwipy_notify(to->core, LWIPY_HAS_INPUT);
   } else {
     to->untold++;
-    if (!nic->owes) {
-      nic->owes = 1;
-      nic->owing = owing;
-      owing = nic;
-    }
+    owe(nic);
   }
+}
+
+/* What was put is there for the other side, which is told. */
+static void
+open_lane(struct lwipy_wire *wire, struct lwipy_wire_end *to)
+{
+  lwipy_lane_tell(&to->lane);
+  lwipy_mutex_lock(&wire->mutex);
+  if (to->core != NULL) {
+    lwipy_notify(to->core, LWIPY_HAS_INPUT);
+  }
+  lwipy_mutex_unlock(&wire->mutex);
+}
+
+static int
+put_in_lane(struct lwipy_nic *nic, struct lwipy_wire_end *to, const struct pbuf *p)
+{
+  if (lwipy_lane_put(&to->lane, p) != 0) {
+    return -1;
+  }
+  if (!holding || to->untold + 1 == BURST) {
+    to->untold = 0;
+    open_lane(nic->wire, to);
+  } else {
+    to->untold++;
+    owe(nic);
+  }
+  return 0;
 }
 
 int
@@ -97,6 +133,9 @@ lwipy_wire_transmit(struct lwipy_nic *nic, const struct pbuf *p)
   struct lwipy_wire *wire = nic->wire;
   struct lwipy_wire_end *to = &wire->end[1 - nic->wire_side];
   int result = -1;
+  if (to->lane.memory != NULL) {
+    return put_in_lane(nic, to, p);
+  }
   if (lwipy_wire_bundle(nic, p)) {
     return 0;
   }
@@ -125,6 +164,11 @@ lwipy_wires_tell(void)
     struct lwipy_wire_end *to = &nic->wire->end[1 - nic->wire_side];
     owing = nic->owing;
     nic->owes = 0;
+    if (to->lane.memory != NULL) {
+      to->untold = 0;
+      open_lane(nic->wire, to);
+      continue;
+    }
     lwipy_mutex_lock(&nic->wire->mutex);
     if (to->untold > 0 && to->core != NULL) {
       lwipy_notify(to->core, LWIPY_HAS_INPUT);
@@ -175,6 +219,10 @@ lwipy_wire_receive(struct lwipy_nic *nic)
   const u8_t *frame;
   size_t length;
   u32_t missed = 0, wanted, wanted_lent;
+  if (own->lane.memory != NULL) {
+    lwipy_wire_receive_lane(nic, &own->lane);
+    return;
+  }
   lwipy_mutex_lock(&wire->mutex);
   swap = own->queue;
   own->queue = own->reading;
@@ -262,6 +310,7 @@ lwipy_wire_cut(struct lwipy_nic *nic)
     for (side = 0; side < 2; side++) {
       lwipy_fifo_clear(&wire->end[side].queue);
       lwipy_fifo_clear(&wire->end[side].reading);
+      lwipy_lane_close(&wire->end[side].lane);
     }
     lwipy_mutex_destroy(&wire->mutex);
     free(wire);
@@ -315,6 +364,9 @@ core_wire_join(int number, struct lwipy_wire *wire, int side, int offload)
   }
   lwipy_wire_cut(nic);
   lwipy_mutex_lock(&wire->mutex);
+  if (nic->front != NULL && !(lwipy_without & LWIPY_WITHOUT_LANES)) {
+    lwipy_wire_open_lanes(wire);
+  }
   wire->end[side].core = lwipy_self;
   wire->end[side].offload = offload && !(lwipy_without & LWIPY_WITHOUT_WIRE_OFFLOAD);
   lwipy_mutex_unlock(&wire->mutex);

@@ -5,6 +5,7 @@
 #define LWIPY_WIRE_H
 
 #include "blocks.h"
+#include "lane.h"
 #include "netif.h"
 
 #include "lwip/prot/ethernet.h"
@@ -29,6 +30,7 @@ struct lwipy_wire_end {
   u8_t offload;                    /* this side was joined for long frames */
   u8_t takes_long, takes_lent;     /* what it takes now; changed by this side alone, which reads it without the mutex */
   struct lwipy_fifo reading;       /* this side's own */
+  struct lwipy_lane lane;          /* instead of the queue, of a group's wire: frames towards this side, without the mutex */
 };
 
 struct lwipy_wire {
@@ -42,6 +44,10 @@ struct lwipy_wire {
 int lwipy_wire_put(struct lwipy_wire_end *to, const struct pbuf *p);
 struct lwipy_block *lwipy_wire_next_block(struct lwipy_wire_end *to, struct lwipy_supply *supply);
 void lwipy_wire_tell(struct lwipy_nic *nic, struct lwipy_wire_end *to, size_t used_before);
+
+/* wire_lane.c */
+void lwipy_wire_open_lanes(struct lwipy_wire *wire);
+void lwipy_wire_receive_lane(struct lwipy_nic *nic, struct lwipy_lane *lane);
 
 /* wire_offload.c. 1: the frame leaves as a part of a longer one, when the call ends or something else is sent. */
 int lwipy_wire_bundle(struct lwipy_nic *nic, const struct pbuf *p);

@@ -19,6 +19,7 @@ class FastPath(enum.IntFlag):
     LENDING = lib.LWIPY_WITHOUT_LENDING  #: what is held crosses a wire by reference (lend.c)
     TAIL = lib.LWIPY_WITHOUT_TAIL  #: what is sent is appended to what is in flight without a walk over it (output.c)
     FOLLOWING = lib.LWIPY_WITHOUT_FOLLOWING  #: of segments that leave as one frame, one gets headers (output.c)
+    LANES = lib.LWIPY_WITHOUT_LANES  #: frames go between the threads of a group without a lock (lane.c)
 
     @classmethod
     def named(cls, names: str) -> FastPath:
