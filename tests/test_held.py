@@ -6,6 +6,7 @@ import gc
 import random
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -256,6 +257,24 @@ def test_threads_send_and_read_the_same_objects(threads: Hosts) -> None:
     listener.close()
     assert total == len(sent)
     assert isinstance(digest, int)
+
+
+def test_a_blocking_send_of_much_is_by_reference(threads: Hosts) -> None:
+    """What outgrows the buffers waits where it lies, and is let go when the peer has it."""
+    data = content(12, 2_000_000)
+    with threads.b.create_server(("10.0.0.2", 80)) as listener:
+        with threads.a.create_connection(("10.0.0.2", 80), 60) as client:
+            connection, _ = listener.accept()
+            sender = threading.Thread(target=client.sendall, args=(data,))
+            sender.start()
+            got = bytearray()
+            with connection:
+                while not len(threads.a._held):
+                    time.sleep(0.001)
+                while len(got) < len(data):
+                    got += connection.recv(1 << 20)
+                sender.join(60)
+                assert got == data
 
 
 def test_a_connection_of_lwip_alone_copies(ends: Ends) -> None:
