@@ -371,12 +371,12 @@ poll_loops(void)
 void
 lwipy_netif_poll(void)
 {
-  int i;
+  struct netif *netif;
   lwipy_atomic_and(&lwipy_self->attention, ~(uint32_t)LWIPY_HAS_INPUT);
   poll_loops();
   lwipy_sending_through();
-  for (i = 1; i < 256; i++) {
-    struct lwipy_nic *nic = lwipy_nic(i);
+  NETIF_FOREACH(netif) {
+    struct lwipy_nic *nic = lwipy_nic_of(netif);
     if (nic != NULL && nic->wire != NULL) {
       lwipy_wire_receive(nic);
     }
