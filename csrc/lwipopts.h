@@ -25,6 +25,7 @@
 #define MEM_CUSTOM_FREE                 lwipy_arena_free
 #define MEMP_MEM_MALLOC                 1   /* pools are the arena's size classes; its limit bounds them all */
 #define PBUF_POOL_SIZE                  64  /* checked by lwIP, not used to allocate */
+#define PBUF_POOL_BUFSIZE               1536   /* pieces of a datagram's copies; lwIP counts the default in 16 bits: 64 */
 #define LWIP_SUPPORT_CUSTOM_PBUF        1
 /* What waits for an address to be resolved may outlive its connection, and with it the memory it refers to (held.c). */
 #define PBUF_NEEDS_COPY(p)              (!((p)->type_internal & PBUF_TYPE_FLAG_STRUCT_DATA_CONTIGUOUS))

@@ -157,6 +157,25 @@ def test_two_may_share_a_port_only_if_both_agree(hosts: Pair) -> None:
     third.bind(("", 7), reuse=True)
 
 
+@pytest.mark.parametrize(("family", "group"), [(4, "239.1.2.3"), (6, "ff02::1234"), (4, "10.0.0.255")])
+@pytest.mark.parametrize("size", [1, 100, 1400, 9000, 60_000])
+def test_what_is_for_several_reaches_all_who_share_a_port(hosts: Pair, family: int, group: str, size: int) -> None:
+    """Each has a copy of its own, whatever its size. udp_input() with SO_REUSE_RXTOALL."""
+    assert hosts.time is not None
+    members, client = [hosts.a.udp(family) for _ in range(3)], hosts.b.udp(family)
+    for member in members:
+        member.bind(("", 7), reuse=True)
+        member.broadcast = True
+        if not group.endswith("255"):
+            member.join(group, hosts.nic_a)
+    client.broadcast = True
+    hosts.time.run(limit=1)
+    data = random.Random(size).randbytes(size)
+    client.send(data, (group, 7), interface=hosts.nic_b)
+    hosts.time.run(limit=0.1)
+    assert [member.receive().data for member in members] == [data] * 3
+
+
 def test_raw_endpoints_see_what_the_stack_answers(hosts: Pair) -> None:
     """An ICMP echo by hand: the reply comes with its IPv4 header, as on the kernel's raw sockets."""
     assert hosts.time is not None
