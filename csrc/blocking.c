@@ -33,14 +33,31 @@ lwipy_recv(lwipy_core *core, lwipy_handle handle, void *buffer, size_t room, int
   return got == LWIPY_EWOULDBLOCK ? over : got;
 }
 
+/* Each part that is held takes a reference of its own. */
+static int64_t
+send_part(lwipy_core *core, lwipy_handle handle, const uint8_t *data, size_t length, lwipy_hold *hold)
+{
+  int64_t sent;
+  if (hold == NULL) {
+    return lwipy_tcp_send(core, handle, data, length);
+  }
+  (void)lwipy_atomic_add(&hold->references, 1);
+  sent = lwipy_tcp_send_held(core, handle, data, length, hold);
+  if (sent <= 0) {
+    (void)lwipy_atomic_add(&hold->references, -1);
+  }
+  return sent;
+}
+
 int64_t
-lwipy_send(lwipy_core *core, lwipy_handle handle, const void *data, size_t length, int64_t microseconds)
+lwipy_send(lwipy_core *core, lwipy_handle handle, const void *data, size_t length, int64_t microseconds,
+           lwipy_hold *hold)
 {
   int64_t end = end_of(microseconds);
   size_t done = 0;
   int over = 0;
   while (over == 0) {
-    int64_t sent = lwipy_tcp_send(core, handle, (const uint8_t *)data + done, length - done);
+    int64_t sent = send_part(core, handle, (const uint8_t *)data + done, length - done, hold);
     if (sent < 0 && sent != LWIPY_EWOULDBLOCK) {
       return sent;                 /* an error is told once, so it must not be forgotten for what went before it */
     }

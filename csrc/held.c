@@ -154,16 +154,23 @@ lwipy_held_find(struct lwipy_sending *sending, u32_t seq, u32_t length, struct l
     held = held->next;
   }
   for (; length > 0; held = held->next) {
-    struct lwipy_part *part = &parts[count++];
-    if (held == NULL || count > room || TCP_SEQ_LT(seq, held->start)) {
+    struct lwipy_part part;
+    if (held == NULL || TCP_SEQ_LT(seq, held->start)) {
       return 0;
     }
-    part->hold = held->hold;
-    part->data = held->data + (seq - held->start);
-    part->length = LWIP_MIN(length, held->end - seq);
-    seq += part->length;
-    length -= part->length;
+    part.hold = held->hold;
+    part.data = held->data + (seq - held->start);
+    part.length = LWIP_MIN(length, held->end - seq);
+    seq += part.length;
+    length -= part.length;
     found = held;
+    if (count > 0 && parts[count - 1].hold == part.hold && parts[count - 1].data + parts[count - 1].length == part.data) {
+      parts[count - 1].length += part.length;   /* sent bit by bit */
+    } else if (count < room) {
+      parts[count++] = part;
+    } else {
+      return 0;
+    }
   }
   sending->found_held = found;
   return count;

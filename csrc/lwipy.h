@@ -281,7 +281,8 @@ void lwipy_admit(lwipy_core *core, int on);        /* there is a driver's thread
 int lwipy_wait(lwipy_core *core, lwipy_handle handle, int wanted, int64_t microseconds);
 /* lwipy_tcp_recv and lwipy_tcp_send that wait, the latter until everything is sent: see blocking.c. */
 int64_t lwipy_recv(lwipy_core *core, lwipy_handle handle, void *buffer, size_t room, int flags, int64_t microseconds);
-int64_t lwipy_send(lwipy_core *core, lwipy_handle handle, const void *data, size_t length, int64_t microseconds);
+int64_t lwipy_send(lwipy_core *core, lwipy_handle handle, const void *data, size_t length, int64_t microseconds,
+                   lwipy_hold *hold);   /* NULL: the bytes are copied; what the core refers to has references of its own */
 int64_t lwipy_poll(lwipy_core *core);              /* runs what is due and ready; microseconds to the next deadline, or -1 */
 void lwipy_wake(lwipy_core *core);                 /* ends a sleep; any thread */
 /* For an event loop that sleeps by itself: readable when lwipy_poll() has something to do. */

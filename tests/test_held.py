@@ -259,22 +259,29 @@ def test_threads_send_and_read_the_same_objects(threads: Hosts) -> None:
     assert isinstance(digest, int)
 
 
-def test_a_blocking_send_of_much_is_by_reference(threads: Hosts) -> None:
-    """What outgrows the buffers waits where it lies, and is let go when the peer has it."""
+def test_a_blocking_sendall_sends_the_object_itself(threads: Hosts) -> None:
     data = content(12, 2_000_000)
+    before = sys.getrefcount(data)
     with threads.b.create_server(("10.0.0.2", 80)) as listener:
-        with threads.a.create_connection(("10.0.0.2", 80), 60) as client:
-            connection, _ = listener.accept()
-            sender = threading.Thread(target=client.sendall, args=(data,))
-            sender.start()
-            got = bytearray()
-            with connection:
-                while not len(threads.a._held):
-                    time.sleep(0.001)
-                while len(got) < len(data):
-                    got += connection.recv(1 << 20)
-                sender.join(60)
-                assert got == data
+        client = threads.a.create_connection(("10.0.0.2", 80), timeout=120)
+        server, _ = listener.accept()
+    with client, server:
+        server.settimeout(120)
+        thread = threading.Thread(target=client.sendall, args=(data,))
+        thread.start()
+        arrived = bytearray(server.recv(1))
+        assert len(threads.a._held) > 0
+        while len(arrived) < len(data):
+            arrived += server.recv(1 << 18)
+        thread.join()
+    assert arrived == data
+    for _ in range(6000):  # until the stack is reminded
+        if len(threads.a._held) == 0:
+            break
+        time.sleep(0.01)
+    assert len(threads.a._held) == 0
+    del thread
+    assert sys.getrefcount(data) == before
 
 
 def test_a_connection_of_lwip_alone_copies(ends: Ends) -> None:

@@ -43,9 +43,8 @@ lwipy_way_of(PyObject *const *arguments, Py_ssize_t given, Py_ssize_t count)
 
 /* ---- Bytes ---------------------------------------------------------------------------------------------------------- */
 
-/* The object that a send of `data` may refer to, a new reference; NULL for what might change. */
-static PyObject *
-whole_of(PyObject *data)
+PyObject *
+lwipy_whole_of(PyObject *data)
 {
   PyObject *whole;
   if (PyBytes_CheckExact(data)) {
@@ -108,7 +107,7 @@ send_bytes(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
   if (PyErr_Occurred() || PyObject_GetBuffer(arguments[2], &view, PyBUF_SIMPLE) != 0) {
     return NULL;
   }
-  whole = (size_t)view.len >= way->least ? whole_of(arguments[2]) : NULL;
+  whole = (size_t)view.len >= way->least ? lwipy_whole_of(arguments[2]) : NULL;
   if (whole != NULL) {
     result = send_held(way, handle, view.buf, (size_t)view.len, whole);
     Py_DECREF(whole);

@@ -10,6 +10,7 @@
  * 2. Waiting ends at the time that was asked for, however many signals come.
  */
 #include "way.h"
+#include "notes.h"
 
 #include "platform.h"
 
@@ -56,13 +57,13 @@ told(int64_t result)
 
 /* All of it, as far as one operation goes: how much was sent, or a code, which may be behind bytes that were sent. */
 static int64_t
-send_all(const struct operation *operation, const char *data, size_t length)
+send_all(const struct operation *operation, const char *data, size_t length, lwipy_hold *hold)
 {
   size_t done = 0;
   for (;;) {
     int64_t sent;
     Py_BEGIN_ALLOW_THREADS
-    sent = lwipy_send(operation->way->core, operation->handle, data + done, length - done, left(operation));
+    sent = lwipy_send(operation->way->core, operation->handle, data + done, length - done, left(operation), hold);
     Py_END_ALLOW_THREADS
     done += sent > 0 ? (size_t)sent : 0;
     if (done == length || (sent < 0 && sent != LWIPY_EINTR) || PyErr_CheckSignals() != 0) {
@@ -71,21 +72,42 @@ send_all(const struct operation *operation, const char *data, size_t length)
   }
 }
 
+/* The hold of a send that pays without a copy; NULL for others, or, with an exception, without memory. */
+static lwipy_hold *
+hold_of(const struct way *way, PyObject *data, size_t length)
+{
+  PyObject *whole = length >= way->least ? lwipy_whole_of(data) : NULL;
+  lwipy_hold *hold = NULL;
+  if (whole != NULL) {
+    lwipy_notes_collect(way->notes);
+    hold = lwipy_notes_hold(way->notes, whole);
+    Py_DECREF(whole);
+  }
+  return hold;
+}
+
 /* wait_send(way, handle, data, timeout): None when all is sent, how much where threads do not wait here (any more), or
-   lwipy_send()'s code. The bytes are copied, for nobody would keep them alive. */
+   lwipy_send()'s code. */
 PyObject *
 lwipy_calls_wait_send(PyObject *module, PyObject *const *arguments, Py_ssize_t given)
 {
   struct operation operation;
   Py_buffer view;
   Py_ssize_t length;
-  int64_t sent;
+  lwipy_hold *hold;
+  int64_t sent = 0;
   (void)module;
   if (!begin(&operation, arguments, given, 4) || PyObject_GetBuffer(arguments[2], &view, PyBUF_SIMPLE) != 0) {
     return NULL;
   }
   length = view.len;
-  sent = send_all(&operation, view.buf, (size_t)length);
+  hold = hold_of(operation.way, arguments[2], (size_t)length);
+  if (!PyErr_Occurred()) {
+    sent = send_all(&operation, view.buf, (size_t)length, hold);
+  }
+  if (hold != NULL && lwipy_atomic_add(&hold->references, -1) == 0) {
+    lwipy_notes_drop(hold);
+  }
   PyBuffer_Release(&view);
   if (sent == length) {
     Py_RETURN_NONE;

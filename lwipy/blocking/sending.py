@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 _send: Final = calls.wait_send
 #: The least timeout there is, seconds: 0 would mean not to wait.
 _INSTANT: Final = 1e-9
-#: Bytes from which on a send of `bytes` is by reference: what several connections copy and then wait with is not in the
-#: cache any more when it leaves.
-_LARGE: Final = 1 << 19
 _DONTWAIT: Final = int(getattr(socket, "MSG_DONTWAIT", 0))
 _OWN_WAY: Final = ancillary.Sending()
 
@@ -71,8 +68,7 @@ class Sending(SocketBase):
         if not turn.acquire(False):
             self._turn(timeout)
         try:
-            large = type(data) is bytes and len(data) >= _LARGE
-            sent = NOT_HERE if large else description.at_once(_send, timeout, data)
+            sent = description.at_once(_send, timeout, data)
             if sent is not None:
                 self._send_rest(description, _bytes(data), sent, timeout)
         finally:
