@@ -1,9 +1,9 @@
 """Builds ``lwipy._lwip``: lwIP, the port in csrc/ and the border to Python, in one extension.
 
-The border has one source, ``csrc/lwipy.h``. From it come the cdef and the dispatch code: for each function that takes
-a ``lwipy_core *`` first, a wrapper that takes the core's lock and calls the private copy through a table
-(``csrc/instance.c`` has the theory). pyproject.toml names :class:`build_ext` and :class:`bdist_wheel`; no setup.py is
-needed.
+The border has one source, ``csrc/lwipy.h`` with ``lwipy_types.h``. From it come the cdef and the dispatch code: for
+each function that takes a ``lwipy_core *`` first, a wrapper that takes the core's lock and calls the private copy
+through a table (``csrc/instance.c`` has the theory). pyproject.toml names :class:`build_ext` and :class:`bdist_wheel`;
+no setup.py is needed.
 """
 
 from __future__ import annotations
@@ -52,18 +52,18 @@ class Function(NamedTuple):
         return ", ".join(re.findall(r"(\w+)$", p)[0] for p in self.parameters[1:])
 
 
-def header() -> str:
-    return (ROOT / CSRC / "lwipy.h").read_text()
+def header(name: str) -> str:
+    return (ROOT / CSRC / name).read_text()
 
 
 def cdef() -> str:
     """The border without the preprocessor's lines, which cffi does not read."""
-    return re.sub(r"^#.*$", "", header(), flags=re.M)
+    return re.sub(r"^#.*$", "", header("lwipy_types.h") + header("lwipy.h"), flags=re.M)
 
 
 def functions() -> list[Function]:
     """The functions of the border that run inside a core."""
-    text = re.sub(r"/\*.*?\*/", "", header(), flags=re.S)
+    text = re.sub(r"/\*.*?\*/", "", header("lwipy.h"), flags=re.S)
     found = []
     for result, name, parameters in re.findall(r"^(\w+) lwipy_(\w+)\(([^)]*)\);", text, flags=re.M):
         if name not in BY_HAND:
