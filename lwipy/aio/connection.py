@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from lwipy._native import lib
 from lwipy.aio.addresses import SocketAddress, from_socket
-from lwipy.aio.driver import ensure_driven, pass_on
+from lwipy.aio.driver import ensure_driven, is_told_by, pass_on
 from lwipy.aio.names import getaddrinfo, numeric
 from lwipy.aio.tls import TlsSettings
 from lwipy.aio.transport import StreamTransport
@@ -200,8 +200,7 @@ class _Handshake:
         endpoint.on_event = self._happened
 
     def _happened(self, event: Event) -> None:
-        driver = self._endpoint._stack._driver
-        if driver.loop is self._loop and driver.serving:
+        if is_told_by(self._endpoint, self._loop):
             self._shaken(event)  # a future's callbacks have contexts of their own
         else:
             self.told_more = True

@@ -281,18 +281,19 @@ def ensure_driven(stack: Stack, loop: asyncio.AbstractEventLoop | None = None) -
         LoopDriver(stack, loop).start()
 
 
-def deliver(
-    endpoint: Endpoint, loop: asyncio.AbstractEventLoop, handler: Callable[[Event], object]
-) -> contextvars.Context:
+def deliver(endpoint: Endpoint, loop: asyncio.AbstractEventLoop, handler: Callable[[Event], object]) -> None:
     """Has an endpoint's events handled in the loop's thread, in a copy of the present context, whoever drives.
 
     At once where the loop itself drives the stack; by way of the loop's queue where a thread does, or another loop.
-    Returns the copy.
     """
-    context = contextvars.copy_context()
     # A closure would be six objects more for the garbage collector, for each connection.
-    endpoint.on_event = functools.partial(_on_event, endpoint, loop, context, handler)
-    return context
+    endpoint.on_event = functools.partial(_on_event, endpoint, loop, contextvars.copy_context(), handler)
+
+
+def is_told_by(endpoint: Endpoint, loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether it is the loop itself that hands out the endpoint's events: they may be handled at once."""
+    driver = endpoint._stack._driver
+    return driver.loop is loop and driver.serving
 
 
 def _on_event(
@@ -302,8 +303,7 @@ def _on_event(
     handler: Callable[[Event], object],
     event: Event,
 ) -> None:
-    driver = endpoint._stack._driver
-    if driver.loop is loop and driver.serving:
+    if is_told_by(endpoint, loop):
         context.run(handler, event)
     else:
         pass_on(endpoint, loop, context, handler, event)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from lwipy.aio.addresses import SocketAddress
-from lwipy.aio.driver import deliver, ensure_driven
+from lwipy.aio.driver import deliver, ensure_driven, is_told_by
 from lwipy.aio.listening import bind_all, naming
 from lwipy.aio.names import getaddrinfo
 from lwipy.aio.standin import stand_in
@@ -106,8 +106,7 @@ class Server(asyncio.AbstractServer):
             else:
                 transport = StreamTransport(self._loop, endpoint, self._protocol_factory(), server=self, names=names)
                 # accept() has said again what came before; who hands out events in this loop will hand that out next.
-                driver = endpoint._stack._driver
-                transport.begin(driver.loop is not self._loop or not driver.serving)
+                transport.begin(not is_told_by(endpoint, self._loop))
         except Exception as error:
             endpoint.abort()
             self._report("Error on transport creation for incoming connection", error)

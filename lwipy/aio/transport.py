@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lwipy._native import WOULD_BLOCK, calls, ffi, lib
 from lwipy.aio.addresses import both_to_socket
-from lwipy.aio.driver import pass_on
+from lwipy.aio.driver import is_told_by, pass_on
 from lwipy.aio.standin import stand_in
 from lwipy.aio.writing import Writing
 from lwipy.endpoints import Event, TcpEndpoint
@@ -174,8 +174,7 @@ class StreamTransport(Writing):
     # -- Events --------------------------------------------------------------------------------------------------------
 
     def _told(self, event: Event) -> None:
-        driver = self._endpoint._stack._driver
-        if driver.loop is self._loop and driver.serving:
+        if is_told_by(self._endpoint, self._loop):
             self._context.run(self._happened, event)
         else:
             pass_on(self._endpoint, self._loop, self._context, self._happened, event)
