@@ -43,8 +43,9 @@ lwipy_way_of(PyObject *const *arguments, Py_ssize_t given, Py_ssize_t count)
 
 /* ---- Bytes ---------------------------------------------------------------------------------------------------------- */
 
-PyObject *
-lwipy_whole_of(PyObject *data)
+/* The object that a send of `data` may refer to, a new reference; NULL for what might change. */
+static PyObject *
+whole_of(PyObject *data)
 {
   PyObject *whole;
   if (PyBytes_CheckExact(data)) {
@@ -63,32 +64,25 @@ lwipy_whole_of(PyObject *data)
   return NULL;
 }
 
-static PyObject *
-send_held(const struct way *way, lwipy_handle handle, const void *data, size_t length, PyObject *whole)
+lwipy_hold *
+lwipy_hold_of(const struct way *way, PyObject *data, size_t length)
 {
-  lwipy_hold *hold;
-  int64_t sent;
-  lwipy_notes_collect(way->notes);
-  if ((hold = lwipy_notes_hold(way->notes, whole)) == NULL) {
-    return NULL;
+  PyObject *whole = length >= way->least ? whole_of(data) : NULL;
+  lwipy_hold *hold = NULL;
+  if (whole != NULL) {
+    lwipy_notes_collect(way->notes);
+    hold = lwipy_notes_hold(way->notes, whole);
+    Py_DECREF(whole);
   }
-  Py_BEGIN_ALLOW_THREADS
-  sent = lwipy_tcp_send_held(way->core, handle, data, length, hold);
-  Py_END_ALLOW_THREADS
-  if (sent <= 0) {
-    lwipy_notes_drop(hold);
-  }
-  return PyLong_FromLongLong(sent);
+  return hold;
 }
 
-static PyObject *
-send_copied(const struct way *way, lwipy_handle handle, const void *data, size_t length)
+static int64_t
+send_part(const struct way *way, lwipy_handle handle, const Py_buffer *view, lwipy_hold *hold)
 {
-  int64_t sent;
-  Py_BEGIN_ALLOW_THREADS
-  sent = lwipy_tcp_send(way->core, handle, data, length);
-  Py_END_ALLOW_THREADS
-  return PyLong_FromLongLong(sent);
+  size_t length = (size_t)view->len;
+  return hold != NULL ? lwipy_tcp_send_held(way->core, handle, view->buf, length, hold) :
+                        lwipy_tcp_send(way->core, handle, view->buf, length);
 }
 
 /* send(way, handle, data): lwipy_tcp_send(), or lwipy_tcp_send_held() where that pays. */
@@ -97,8 +91,9 @@ send_bytes(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
 {
   const struct way *way = lwipy_way_of(arguments, count, 3);
   lwipy_handle handle;
-  PyObject *whole, *result;
+  lwipy_hold *hold;
   Py_buffer view;
+  int64_t sent = 0;
   (void)module;
   if (way == NULL) {
     return NULL;
@@ -107,15 +102,17 @@ send_bytes(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
   if (PyErr_Occurred() || PyObject_GetBuffer(arguments[2], &view, PyBUF_SIMPLE) != 0) {
     return NULL;
   }
-  whole = (size_t)view.len >= way->least ? lwipy_whole_of(arguments[2]) : NULL;
-  if (whole != NULL) {
-    result = send_held(way, handle, view.buf, (size_t)view.len, whole);
-    Py_DECREF(whole);
-  } else {
-    result = send_copied(way, handle, view.buf, (size_t)view.len);
+  hold = lwipy_hold_of(way, arguments[2], (size_t)view.len);
+  if (hold != NULL || !PyErr_Occurred()) {
+    Py_BEGIN_ALLOW_THREADS
+    sent = send_part(way, handle, &view, hold);
+    Py_END_ALLOW_THREADS
+  }
+  if (hold != NULL && sent <= 0) {
+    lwipy_notes_drop(hold);
   }
   PyBuffer_Release(&view);
-  return result;
+  return PyErr_Occurred() ? NULL : PyLong_FromLongLong(sent);
 }
 
 /* release(way): lets go what no core reads any more. The reminder was heard. */

@@ -72,20 +72,6 @@ send_all(const struct operation *operation, const char *data, size_t length, lwi
   }
 }
 
-/* The hold of a send that pays without a copy; NULL for others, or, with an exception, without memory. */
-static lwipy_hold *
-hold_of(const struct way *way, PyObject *data, size_t length)
-{
-  PyObject *whole = length >= way->least ? lwipy_whole_of(data) : NULL;
-  lwipy_hold *hold = NULL;
-  if (whole != NULL) {
-    lwipy_notes_collect(way->notes);
-    hold = lwipy_notes_hold(way->notes, whole);
-    Py_DECREF(whole);
-  }
-  return hold;
-}
-
 /* wait_send(way, handle, data, timeout): None when all is sent, how much where threads do not wait here (any more), or
    lwipy_send()'s code. */
 PyObject *
@@ -101,7 +87,7 @@ lwipy_calls_wait_send(PyObject *module, PyObject *const *arguments, Py_ssize_t g
     return NULL;
   }
   length = view.len;
-  hold = hold_of(operation.way, arguments[2], (size_t)length);
+  hold = lwipy_hold_of(operation.way, arguments[2], (size_t)length);
   if (!PyErr_Occurred()) {
     sent = send_all(&operation, view.buf, (size_t)length, hold);
   }

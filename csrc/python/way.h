@@ -21,8 +21,8 @@ struct way {
 /* The first of a function's `count` arguments; NULL, and an exception: it is none, or others were given. */
 const struct way *lwipy_way_of(PyObject *const *arguments, Py_ssize_t given, Py_ssize_t count);
 
-/* The object that a send of `data` may refer to, a new reference; NULL for what might change. */
-PyObject *lwipy_whole_of(PyObject *data);
+/* The hold of a send that pays without a copy; NULL for others, or, with an exception, without memory. */
+lwipy_hold *lwipy_hold_of(const struct way *way, PyObject *data, size_t length);
 
 /* Functions of Python's: see receiving.c and waiting.c. */
 PyObject *lwipy_calls_recv(PyObject *module, PyObject *const *arguments, Py_ssize_t given);
