@@ -11,21 +11,16 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
-import hashlib
 import json
 import os
-import shlex
 import socket
 import struct
-import subprocess
 import sys
-import sysconfig
-from pathlib import Path
+
+from benchmarks.compiled import library
 
 TUNSETIFF = 0x400454CA
 TAP_WITHOUT_INFO = 0x1002
-SOURCE = Path(__file__).with_suffix(".c")
-CACHE = SOURCE.parent.parent / ".cache" / "benchmarks"
 
 
 class Settings(ctypes.Structure):
@@ -50,21 +45,6 @@ class Counts(ctypes.Structure):
 
     def told(self) -> dict[str, int]:
         return {field[0]: getattr(self, field[0]) for field in self._fields_}
-
-
-def library() -> Path:
-    """delay_line.c, built with the machine's compiler when it has changed."""
-    made = CACHE / f"delay_line-{hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]}.so"
-    if not made.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
-        fresh = made.with_suffix(f".{os.getpid()}")
-        subprocess.run(
-            [*compiler, "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", str(fresh), str(SOURCE)],
-            check=True,
-        )
-        fresh.replace(made)
-    return made
 
 
 def make_tap() -> tuple[int, str]:
@@ -92,7 +72,7 @@ def urgent(priority: int) -> None:
 
 def run(settings: dict[str, float], path: str | None = None) -> None:
     """Two TAP devices, or (with a path) a stream and one."""
-    line = ctypes.CDLL(str(library())).delay_line
+    line = ctypes.CDLL(str(library("delay_line.c"))).delay_line
     second, name = make_tap()
     print(name, flush=True)
     if path is None:

@@ -35,7 +35,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import IO
 
-from benchmarks.delay_line import library, urgent
+from benchmarks.compiled import library
+from benchmarks.delay_line import urgent
 
 Counts = dict[str, int]
 
@@ -294,7 +295,7 @@ def main() -> None:
     if options.source:
         source(*options.source)
         return
-    library()
+    library("delay_line.c")
     os.sched_setaffinity(0, {options.core})
     os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))  # what makes namespaces waits for the kernel's threads
     measured = read(options.json) if options.add and options.json.exists() else {}

@@ -16,27 +16,23 @@ group pays where the work for a frame, sums and TCP and what the application doe
 
 from __future__ import annotations
 
-import os
 import socket
 import struct
-import subprocess
-import sysconfig
-import tempfile
 import threading
 import time
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import cffi
 
 import lwipy
 from benchmarks.clock import on_one_processor
+from benchmarks.compiled import address_of, library
 from benchmarks.figures import Case, Sample
-from lwipy._native import ffi, lib
+from lwipy._native import ffi
 
 FLOWS: Final = 64
 SEGMENTS: Final = 400_000
@@ -98,15 +94,7 @@ class Sender:
         self._ffi.cdef(
             f"struct group {{ {self._fields} }}; double send_rounds(const struct group *group, uint64_t rounds);"
         )
-        compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()
-        with tempfile.TemporaryDirectory() as folder:
-            made = Path(folder) / "group.so"
-            source = Path(__file__).with_suffix(".c")
-            subprocess.run([*compiler, "-O2", "-shared", "-fPIC", "-o", str(made), str(source)], check=True)
-            self._lib: Any = self._ffi.dlopen(str(made))
-
-    def _pointer(self, thing: Any) -> Any:
-        return self._ffi.cast("void *", int(ffi.cast("uintptr_t", thing)))
+        self._lib: Any = self._ffi.dlopen(str(library("group.c")))
 
     def __call__(self, stack: lwipy.Stack, nic: lwipy.Interface, flows: list[Flow], size: int) -> float:
         data = (bytes(range(256)) * (size // 256 + 1))[:size]
@@ -115,14 +103,14 @@ class Sender:
         length = len(frames[0])
         buffer, offsets = bytearray().join(frames), array("I", range(0, (len(flows) + 1) * length, length))
         group = self._ffi.new("struct group *")
-        group.core, group.nic = self._pointer(stack._core), nic.number
+        group.core, group.nic = self._ffi.cast("void *", int(ffi.cast("uintptr_t", stack._core))), nic.number
         group.flows, group.first_port, group.length, group.data = len(flows), flows[0].port, length, size
         group.ahead = AHEAD
         places = [self._ffi.from_buffer("uint32_t[]", part) for part in (offsets, acknowledged)]
         group.offsets, group.acknowledged = places
         group.frames = whole = self._ffi.from_buffer(buffer)
         for name, function in self._functions.items():
-            setattr(group, name, self._pointer(ffi.addressof(lib, function)))
+            setattr(group, name, self._ffi.cast("void *", address_of(function)))
         seconds: float = self._lib.send_rounds(group, SEGMENTS // len(flows))
         del whole, places
         if seconds < 0:

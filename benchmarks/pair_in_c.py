@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-import os
-import subprocess
-import sysconfig
-import tempfile
 import time
-from pathlib import Path
 
 import lwipy
-from lwipy._native import ffi, lib
+from benchmarks.compiled import address_of, library
+from lwipy._native import ffi
 
 
 class _Side(ctypes.Structure):
@@ -28,24 +24,15 @@ def _side(endpoint: lwipy.TcpEndpoint, size: int) -> _Side:
     return _Side(core, endpoint._handle, bytes(size), size)
 
 
-def _pointer(name: str) -> int:
-    return int(ffi.cast("uintptr_t", ffi.addressof(lib, name)))
-
-
 class Transfer:
     """Moves bytes from one endpoint to another, all in C. Calling it gives the processor's seconds that it took."""
 
     def __init__(self) -> None:
-        compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()
-        with tempfile.TemporaryDirectory() as folder:
-            made = Path(folder) / "pair.so"
-            source = Path(__file__).with_name("pair.c")
-            subprocess.run([*compiler, "-O2", "-shared", "-fPIC", "-o", str(made), str(source)], check=True)
-            self._transfer = ctypes.CDLL(str(made)).transfer
+        self._transfer = ctypes.CDLL(str(library("pair.c"))).transfer
         self._transfer.restype = None
         self._transfer.argtypes = [ctypes.c_void_p] * 5 + [ctypes.c_int64]
         names = ("lwipy_tcp_send_held", "lwipy_tcp_recv", "lwipy_poll")
-        self._functions = [_pointer(name) for name in names]
+        self._functions = [address_of(name) for name in names]
 
     def __call__(
         self, source: lwipy.TcpEndpoint, target: lwipy.TcpEndpoint, write: int, read: int, total: int

@@ -20,7 +20,8 @@ if sys.platform != "linux":
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.delay_line import Counts, Settings, library
+from benchmarks.compiled import library
+from benchmarks.delay_line import Counts, Settings
 from benchmarks.goodput import Cell, Figures, cells, read, table, write
 
 FULL = 1514
@@ -68,7 +69,7 @@ def line(
         until, stop = os.pipe()
         made = Line(ends[0], ends[2])
         made.send(*range(at_once))
-        run = ctypes.CDLL(str(library())).delay_line
+        run = ctypes.CDLL(str(library("delay_line.c"))).delay_line
         arguments = (ends[1].fileno(), 0, ends[3].fileno(), until, ctypes.byref(settings), made.counts)
         thread = threading.Thread(target=run, args=arguments)
         thread.start()
