@@ -20,6 +20,7 @@ if sys.platform != "linux":
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.clock import on_one_processor
 from benchmarks.compiled import library
 from benchmarks.delay_line import Counts, Settings
 from benchmarks.goodput import Cell, Figures, cells, read, table, write
@@ -82,7 +83,7 @@ def line(
 
 
 def test_frames_arrive_in_order_and_no_sooner_than_the_way_takes() -> None:
-    with line(delay=0.02) as way:
+    with on_one_processor(), line(delay=0.02) as way:  # two have clocks of their own here and there
         started = time.monotonic()
         way.send(1, 2, 3)
         way.first.send(b"end")
