@@ -6,7 +6,9 @@
  * window: twice that, so that the application can refill while the window is on its way, and three times where the
  * window grows during recovery too (BBR). The receive buffer follows the application: when within one round trip it has
  * read more than a part of the buffer, the buffer limits (dynamic right-sizing, as in Linux). How long a round trip is
- * the receiving side knows from the handshake; if that had to be repeated, it assumes UNKNOWN_WAY.
+ * the receiving side knows from the handshake; if that had to be repeated, it assumes UNKNOWN_WAY. A kernel of this
+ * machine, which hands over segments whole through a device, is not nearer than LEAST_WAY: each side sleeps until the
+ * other has used up the window, and what is on its way has to outlast that.
  *
  * Invariants:
  * 1. Buffers grow only where a round trip takes LEAST_WAY: on shorter ones a larger window has nothing to fill.
@@ -22,6 +24,15 @@ void
 lwipy_autotune_shaken(struct lwipy_tcp *tcp, u32_t rtt)
 {
   tcp->way = rtt != 0 ? rtt : UNKNOWN_WAY;
+}
+
+void
+lwipy_autotune_apart(const struct tcp_pcb *pcb)
+{
+  struct lwipy_tcp *tcp = pcb->callback_arg;
+  if (tcp != NULL) {
+    tcp->way = LWIP_MAX(tcp->way, LEAST_WAY);
+  }
 }
 
 /* lwIP says that there is room when the first byte is acknowledged. During recovery that may be a while, and the network

@@ -257,7 +257,7 @@ take_long(struct lwipy_link *link, size_t length)
     p = pbuf_alloced_custom(PBUF_RAW, (u16_t)length, PBUF_REF, &block->pbuf, block->bytes + skip, (u16_t)length);
     link->vnet->spare = NULL;
   }
-  lwipy_long_segment = 1;
+  lwipy_long_segment = LWIPY_LONG_BY_DEVICE;
   lwipy_nic_feed_packet(nic, p);
   lwipy_long_segment = 0;
 }

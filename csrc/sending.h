@@ -92,6 +92,7 @@ void lwipy_output(struct lwipy_sending *sending);     /* tcp_output() */
 
 /* ---- autotune.c ------------------------------------------------------------------------------------------------ */
 void lwipy_autotune_send(const struct lwipy_sending *sending);
+void lwipy_autotune_apart(const struct tcp_pcb *pcb);   /* its peer is a kernel that leaves segments whole */
 
 /* ---- rtt.c ------------------------------------------------------------------------------------------------------ */
 void lwipy_rtt_open(struct lwipy_sending *sending);

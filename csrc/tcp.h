@@ -16,8 +16,9 @@ u32_t lwipy_tcp_window(const struct tcp_pcb *pcb);   /* the receive buffer of th
 int lwipy_tcp_backlog_full(const void *listener);    /* `listener` is a listening pcb's callback argument */
 int lwipy_tcp_backlog_over(const void *listener);    /* by more than a handshake or two */
 
-extern int lwipy_long_segment;                       /* what is fed now would be many segments on a wire */
-
+/* What is fed now would be many segments on a wire, and who left it whole. */
+enum { LWIPY_LONG_BY_STACK = 1, LWIPY_LONG_BY_DEVICE = 2 };
+extern int lwipy_long_segment;
 
 /* A SYN of ours was answered with ICMP; `seqno` is what the message quotes. */
 void lwipy_tcp_unreachable(const ip_addr_t *local, u16_t port, const ip_addr_t *remote, u16_t remote_port, u32_t seqno,

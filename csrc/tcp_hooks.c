@@ -232,6 +232,9 @@ lwipy_tcp_in(struct tcp_pcb *pcb, struct tcp_hdr *header, u16_t opt_length, u16_
     if (pcb->state == ESTABLISHED && p->tot_len > 0) {
       if (lwipy_long_segment) {
         tcp_set_flags(pcb, TF_ACK_DELAY);      /* it is many: lwIP is to acknowledge it as a second one */
+        if (lwipy_long_segment == LWIPY_LONG_BY_DEVICE) {
+          lwipy_autotune_apart(pcb);
+        }
       }
       lwipy_ack_segment(pcb, header->seqno);
     }

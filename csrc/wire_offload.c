@@ -222,7 +222,7 @@ lwipy_wire_take_long(struct lwipy_nic *nic, struct lwipy_block *block)
     pbuf_free(p);
     return;
   }
-  lwipy_long_segment = segments > 1;
+  lwipy_long_segment = segments > 1 ? LWIPY_LONG_BY_STACK : 0;
   lwipy_frames_in_segment = segments;
   lwipy_nic_feed_packet(nic, p);
   lwipy_frames_in_segment = 1;

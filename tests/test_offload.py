@@ -192,6 +192,23 @@ def test_what_is_read_at_last_gives_all_memory_back(offload: OffloadPair) -> Non
     assert offload.near.statistics.memory_used <= used + 4096
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_the_window_grows_for_a_kernel_that_leaves_segments_whole(offload: OffloadPair, whole: bool) -> None:
+    """However near: it and we sleep in turn, and what is on its way has to last while one of us does."""
+
+    def pass_on() -> bool:
+        offload.now += 0.000_005
+        return False
+
+    offload.loses = pass_on  # the way is short, but there is one
+    client, server = offload.connect(4)
+    offload.join = whole
+    for _ in range(6):
+        offload.move(server, client, bytes_of(200_000))
+    assert (client.info.receive_buffer > 1 << 20) == whole
+    assert client.info.receive_buffer == 256 * 1024 or whole
+
+
 UDP_CSUM = Header(NEEDS_CSUM, NONE, 0, 0, 34, 6)
 
 

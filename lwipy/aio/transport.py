@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
 #: The most that one data_received() gets, bytes.
 CHUNK: Final = 256 * 1024
-#: Chunks that one transport reads before the others have their turn.
+#: Chunks that one transport reads before the others have their turn; after a full one they have it at once, and so has
+#: whoever waits for the data: a second one would have to be put behind it, and copied.
 SHARE: Final = 8
 #: Bytes: after a chunk of that many the next is received into memory of its own, instead of being copied out.
 PLENTY: Final = 32 * 1024
@@ -229,8 +230,8 @@ class StreamTransport(Writing):
                 return
             if self._takes_buffers:
                 self._read_into_protocol()
-            else:
-                self._read_chunk()
+            elif self._read_chunk() == CHUNK:
+                break
         self._ask_to_read()
 
     def _receive(self, buffer: Any, size: int) -> int:
@@ -252,7 +253,8 @@ class StreamTransport(Writing):
         endpoint._stack._after()
         return received if received >= 0 else endpoint._check(received)
 
-    def _read_chunk(self) -> None:
+    def _read_chunk(self) -> int:
+        """Bytes received, or what is not above zero."""
         endpoint, chunk = self._endpoint, _chunk.buffer
         try:
             if self._plenty:
@@ -264,11 +266,12 @@ class StreamTransport(Writing):
                 data = ffi.buffer(chunk, size)[:] if size > 0 else b""
         except OSError as error:
             self._fatal_error(error, "Fatal read error on stream transport")
-            return
+            return 0
         if size == 0:
             self._end_of_stream()
         elif size > 0:
             self._tell("data_received", data)
+        return size
 
     def _read_into_protocol(self) -> None:
         try:
