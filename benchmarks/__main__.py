@@ -24,6 +24,7 @@ MODULES: Final = {
     "pair": "two stacks in one process and thread, MTU 1500 to 65000",
     "frames": "small frames through Python, by buffer and by list",
     "group": "a StackGroup of two beside one of one",
+    "queues": "the same with a link for each stack",
     "peers": "a TCP stream behind a TAP: lwipy beside the kernel's veth, slirp4netns and PyTCP",
     "qemu": "a QEMU guest: lwipy beside libslirp and passt (qemu), and with an old NIC (ne2k)",
     "http": "aiohttp on lwipy beside aiohttp on the kernel",

@@ -4,7 +4,8 @@
  * Each flow has one frame, which lies in the processor's cache: for the next segment only the sequence number and the
  * sum change. All flows' next frames are one batch, as a link reads them. What comes back is read as far as the
  * acknowledgments; so much that has not been acknowledged is on its way at most, else the thread sleeps. The core's
- * functions are given by pointer, so that it is the very core that Python drives.
+ * functions are given by pointer, so that it is the very core that Python drives. Several threads may send, each to a
+ * core of its own.
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -19,11 +20,11 @@
 struct group {
   void *core;
   int nic;
-  uint32_t flows, first_port, length, data;   /* of a frame, and of what it carries */
+  uint32_t flows, first_port, ports, length, data;   /* of a frame, and of what it carries */
   uint64_t ahead;                  /* bytes */
   uint8_t *frames;                 /* flows * length bytes, the next ones to be sent */
   uint32_t *offsets;
-  uint32_t *acknowledged;          /* by flow; where its sequence numbers begin */
+  uint32_t *acknowledged;          /* by port, `ports` of them; where its flow's sequence numbers begin */
   int64_t (*receive)(void *, int, const void *, size_t, const uint32_t *, size_t);
   int64_t (*take)(void *, int, void *, size_t, uint32_t *, size_t);
   int64_t (*poll)(void *);
@@ -56,8 +57,8 @@ advance(uint8_t *tcp, uint32_t by)
 static uint64_t
 hear(const struct group *group)
 {
-  static uint8_t buffer[ROOM];
-  static uint32_t at[FRAMES + 1];
+  static _Thread_local uint8_t buffer[ROOM];
+  static _Thread_local uint32_t at[FRAMES + 1];
   uint64_t bytes = 0;
   int64_t count, i;
   do {
@@ -65,10 +66,10 @@ hear(const struct group *group)
     count = group->take(group->core, group->nic, buffer, ROOM, at, FRAMES);
     for (i = 0; i < count; i++) {
       const uint8_t *frame = buffer + at[i];
-      uint32_t flow = (uint32_t)(frame[36] << 8 | frame[37]) - group->first_port, ack = get32(frame + 42);
-      if (at[i + 1] - at[i] >= 54 && flow < group->flows && (int32_t)(ack - group->acknowledged[flow]) > 0) {
-        bytes += ack - group->acknowledged[flow];
-        group->acknowledged[flow] = ack;
+      uint32_t port = (uint32_t)(frame[36] << 8 | frame[37]) - group->first_port, ack = get32(frame + 42);
+      if (at[i + 1] - at[i] >= 54 && port < group->ports && (int32_t)(ack - group->acknowledged[port]) > 0) {
+        bytes += ack - group->acknowledged[port];
+        group->acknowledged[port] = ack;
       }
     }
   } while (count == FRAMES);

@@ -12,6 +12,8 @@ with the front: of what that takes for a frame, g, and a stack, s, the ratio of 
 Therefore further cases have the same by work: segments in a second of the processor that the busiest thread used, which
 is the rate where every thread has one to itself. What the front writes, another processor's cache has to fetch: a
 group pays where the work for a frame, sums and TCP and what the application does, is more than that.
+
+With a link for each stack there is no front: :mod:`benchmarks.queues`.
 """
 
 from __future__ import annotations
@@ -67,7 +69,7 @@ class Flow:
         return MAC + PEER + b"\x08\0" + ip + header + data
 
 
-def _establish(nic: lwipy.Interface, flow: Flow) -> None:
+def establish(nic: lwipy.Interface, flow: Flow) -> None:
     nic.receive(flow.segment(2))
     while True:
         for frame in nic.frames():
@@ -82,7 +84,7 @@ class Sender:
     """group.c's peers of so many flows. Calling it sends, and gives the seconds that it took."""
 
     _fields: Final = """
-        void *core; int nic; uint32_t flows, first_port, length, data; uint64_t ahead;
+        void *core; int nic; uint32_t flows, first_port, ports, length, data; uint64_t ahead;
         uint8_t *frames; uint32_t *offsets; uint32_t *acknowledged; void *receive, *take, *poll;
     """
     _functions: Final = {
@@ -96,22 +98,26 @@ class Sender:
         )
         self._lib: Any = self._ffi.dlopen(str(library("group.c")))
 
-    def __call__(self, stack: lwipy.Stack, nic: lwipy.Interface, flows: list[Flow], size: int) -> float:
+    def __call__(self, stack: lwipy.Stack, nic: lwipy.Interface, flows: list[Flow], size: int, rounds: int) -> float:
         data = (bytes(range(256)) * (size // 256 + 1))[:size]
-        acknowledged = array("I", [flow.sequence for flow in flows])
+        first, last = flows[0].port, flows[-1].port
+        acknowledged = array("I", bytes(4 * (last - first + 1)))
+        for flow in flows:
+            acknowledged[flow.port - first] = flow.sequence
         frames = [flow.segment(24, data, _sum(data)) for flow in flows]
         length = len(frames[0])
         buffer, offsets = bytearray().join(frames), array("I", range(0, (len(flows) + 1) * length, length))
         group = self._ffi.new("struct group *")
         group.core, group.nic = self._ffi.cast("void *", int(ffi.cast("uintptr_t", stack._core))), nic.number
-        group.flows, group.first_port, group.length, group.data = len(flows), flows[0].port, length, size
+        group.flows, group.first_port, group.ports = len(flows), first, len(acknowledged)
+        group.length, group.data = length, size
         group.ahead = AHEAD
         places = [self._ffi.from_buffer("uint32_t[]", part) for part in (offsets, acknowledged)]
         group.offsets, group.acknowledged = places
         group.frames = whole = self._ffi.from_buffer(buffer)
         for name, function in self._functions.items():
             setattr(group, name, self._ffi.cast("void *", address_of(function)))
-        seconds: float = self._lib.send_rounds(group, SEGMENTS // len(flows))
+        seconds: float = self._lib.send_rounds(group, rounds)
         del whole, places
         if seconds < 0:
             raise RuntimeError("segments were not acknowledged")
@@ -142,7 +148,7 @@ def measured(count: int, size: int) -> tuple[float, float]:
         listener = open_ones.enter_context(stack.create_server(("10.0.0.1", 80), backlog=FLOWS))
         flows = [Flow(20_000 + number) for number in range(FLOWS)]
         for flow in flows:
-            _establish(nic, flow)
+            establish(nic, flow)
             server = open_ones.enter_context(listener.accept()[0])
             server.shutdown(socket.SHUT_RD)
         fed, others = (stack._front, stack.stacks) if isinstance(stack, lwipy.StackGroup) else (stack, ())
@@ -150,7 +156,7 @@ def measured(count: int, size: int) -> tuple[float, float]:
         driver.stop()  # this thread takes its place
         with on_one_processor():
             threads = Threads(others)
-            seconds = sender(fed, nic, flows, size)
+            seconds = sender(fed, nic, flows, size, SEGMENTS // FLOWS)
             work = threads.busiest()
         if isinstance(nic, lwipy.GroupInterface) and nic.steering.full:
             raise RuntimeError(f"{nic.steering.full} frames found a queue full")

@@ -1,11 +1,43 @@
 /*
- * Batches of frames for embedders: one buffer, and offsets that say where in it each frame lies.
+ * Batches of frames for embedders: each behind its length, or in one buffer with offsets that say where it lies.
  *
- * Frame i of n lies from offsets[i] to offsets[i + 1], so there are n + 1 offsets. Nothing is given to lwIP before all
+ * Of offsets: frame i of n lies from offsets[i] to offsets[i + 1], so there are n + 1 offsets. Nothing is given to lwIP before all
  * of them have been checked; what is wrong is told by its index.
  */
 #include "merge.h"
 #include "netif.h"
+
+#include <string.h>
+
+int64_t
+core_netif_receive_packed(int number, const void *batch, size_t length)
+{
+  struct lwipy_nic *nic = lwipy_nic(number);
+  const u8_t *p = batch;
+  int64_t count = 0;
+  if (nic == NULL) {
+    return LWIPY_ENODEV;
+  }
+  lwipy_timers_stir();
+  lwipy_wires_hold();
+  lwipy_batch_begin();
+  while (length >= sizeof(u32_t)) {
+    u32_t size;
+    memcpy(&size, p, sizeof(size));
+    p += sizeof(size);
+    length -= sizeof(size);
+    if (size > length) {
+      length = SIZE_MAX;
+      break;
+    }
+    lwipy_nic_input(nic, p, size);
+    p += size;
+    length -= size;
+    count++;
+  }
+  lwipy_batch_end();
+  return length == 0 ? count : LWIPY_EARG;
+}
 
 int64_t
 core_netif_receive_batch(int number, const void *buffer, size_t length, const uint32_t *offsets, size_t frames)

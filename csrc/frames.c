@@ -80,7 +80,9 @@ lwipy_nic_transmit(struct lwipy_nic *nic, const struct pbuf *p)
 static err_t
 transmit(struct lwipy_nic *nic, struct pbuf *p)
 {
-  lwipy_nic_transmit(nic, p);
+  if (nic->steer == NULL || lwipy_steer_lets_out(nic, p)) {
+    lwipy_nic_transmit(nic, p);
+  }
   return ERR_OK;
 }
 
@@ -192,13 +194,9 @@ lwipy_nic_feed_verified(struct lwipy_nic *nic, struct pbuf *p)
 
 /* `own`: the pbuf that the frame lies in, in case it can be kept, or NULL. 1: it was. */
 static int
-accept_frame(struct lwipy_nic *nic, const u8_t *frame, size_t length, struct pbuf *own)
+take_frame(struct lwipy_nic *nic, const u8_t *frame, size_t length, struct pbuf *own)
 {
   size_t longest = nic->netif.mtu;
-  if (nic->steer != NULL) {
-    lwipy_steer_in(nic, frame, length);
-    return 0;
-  }
   if (nic->layer == LWIPY_L2) {
     longest = LWIP_MIN(longest + SIZEOF_ETH_HDR + SIZEOF_VLAN_HDR, LONGEST_FRAME);
   }
@@ -219,10 +217,22 @@ accept_frame(struct lwipy_nic *nic, const u8_t *frame, size_t length, struct pbu
   return 0;
 }
 
+static int
+accept_frame(struct lwipy_nic *nic, const u8_t *frame, size_t length, struct pbuf *own)
+{
+  return (nic->steer == NULL || lwipy_steer_in(nic, frame, length)) && take_frame(nic, frame, length, own);
+}
+
 void
 lwipy_nic_accept(struct lwipy_nic *nic, const u8_t *frame, size_t length)
 {
   accept_frame(nic, frame, length, NULL);
+}
+
+void
+lwipy_nic_take(struct lwipy_nic *nic, const u8_t *frame, size_t length)
+{
+  take_frame(nic, frame, length, NULL);
 }
 
 void
@@ -246,7 +256,7 @@ lwipy_nic_input(struct lwipy_nic *nic, const u8_t *frame, size_t length)
   nic->count.rx_frames++;
   nic->count.rx_bytes += length;
   if (nic->front != NULL) {
-    lwipy_steer_out(nic, frame, length);
+    lwipy_steer_through(nic, frame, length);
     return;
   }
   if (nic->stages[LWIPY_IN] == NULL) {
@@ -268,36 +278,6 @@ core_netif_receive(int number, const void *frame, size_t length)
   lwipy_timers_stir();
   lwipy_nic_input(nic, frame, length);
   return 0;
-}
-
-int64_t
-core_netif_receive_packed(int number, const void *batch, size_t length)
-{
-  struct lwipy_nic *nic = lwipy_nic(number);
-  const u8_t *p = batch;
-  int64_t count = 0;
-  if (nic == NULL) {
-    return LWIPY_ENODEV;
-  }
-  lwipy_timers_stir();
-  lwipy_wires_hold();
-  lwipy_batch_begin();
-  while (length >= sizeof(u32_t)) {
-    u32_t size;
-    memcpy(&size, p, sizeof(size));
-    p += sizeof(size);
-    length -= sizeof(size);
-    if (size > length) {
-      length = SIZE_MAX;
-      break;
-    }
-    lwipy_nic_input(nic, p, size);
-    p += size;
-    length -= size;
-    count++;
-  }
-  lwipy_batch_end();
-  return length == 0 ? count : LWIPY_EARG;
 }
 
 /* ---- For whoever takes frames ---------------------------------------------------------------------------------- */

@@ -1,5 +1,5 @@
 /*
- * Lanes: the frames of a wire between a group's front and its member (steer.c), which work at the same time.
+ * Lanes: the frames of a wire between two cores of a group (steer.c), which work at the same time.
  *
  * Theory of operation. A wire's mutex is held while a frame is copied. Two threads that do little else stand in each
  * other's way there, and one that has to sleep costs as much as ten frames. So such a wire has a lane for each

@@ -6,8 +6,8 @@
  * stays in the block it was read into and goes to lwIP as one segment; short ones are copied as on any link, so that
  * no block of 64 KB is held for some bytes. Out: lwIP writes no sums for TCP on this interface; segments are bundled
  * (bundle.c) until the call ends, and the device sums up and cuts. What the device agreed to (lwipy_link_set_offload)
- * holds only while the interface has no stages and is no group's: a capture, a bad network, a burst limit and other
- * stacks are to see real frames. What comes long all the same is cut here. The same of frames in a guest's rings, which
+ * holds only while the interface has no stages and is no group's front: a capture, a bad network, a burst limit and
+ * other stacks are to see real frames. What comes long all the same is cut here. The same of frames in a guest's rings, which
  * link_vhost.c moves.
  *
  * Invariants:
@@ -21,6 +21,7 @@
 #ifndef _WIN32
 #include "offload.h"
 #include "copy.h"
+#include "steer.h"
 #include "tcp.h"
 
 #include <errno.h>
@@ -70,7 +71,15 @@ tell_device(const struct lwipy_link *link, int features)
 static int
 wants_real_frames(const struct lwipy_nic *nic)
 {
-  return nic->stages[LWIPY_IN] != NULL || nic->stages[LWIPY_OUT] != NULL || nic->steer != NULL;
+  return nic->stages[LWIPY_IN] != NULL || nic->stages[LWIPY_OUT] != NULL ||
+         (nic->steer != NULL && !lwipy_steer_takes_part(nic));
+}
+
+/* Of a frame that is another stack's, in part or whole. */
+static int
+others_want(const struct lwipy_nic *nic, const u8_t *frame, size_t length, int verdict)
+{
+  return nic->steer != NULL && !lwipy_steer_keeps(nic, frame, length, (verdict & LWIPY_FRAME_LONG) != 0);
 }
 
 static void
@@ -281,7 +290,7 @@ lwipy_vnet_take(struct lwipy_link *link, const struct lwipy_vnet_header *header,
     nic->count.rx_offload++;
     return;
   }
-  if ((verdict & LWIPY_FRAME_CHECKED) && wants_real_frames(nic)) {
+  if ((verdict & LWIPY_FRAME_CHECKED) && (wants_real_frames(nic) || others_want(nic, frame, length, verdict))) {
     if (verdict & LWIPY_FRAME_LONG) {
       lwipy_offload_cut(header, frame, length, nic->layer, nic->netif.mtu, take_piece, nic);
       return;

@@ -144,7 +144,7 @@ core_netif_remove(int number)
   mem_free(nic);
   lwipy_nics_show_frames();
   for (i = 1; netif_default == NULL && i < 256; i++) {
-    if (nics[i] != NULL && (nics[i]->layer == LWIPY_L3 || !ip4_addr_isany(netif_ip4_gw(&nics[i]->netif)))) {
+    if (nics[i] != NULL && nics[i]->front == NULL && (nics[i]->layer == LWIPY_L3 || !ip4_addr_isany(netif_ip4_gw(&nics[i]->netif)))) {
       netif_set_default(&nics[i]->netif);
     }
   }
@@ -220,6 +220,7 @@ lwipy_netif_close_all(void)
     if (nics[i] != NULL) {
       lwipy_link_free(nics[i]);
       lwipy_stages_end(nics[i]);
+      lwipy_steer_forget(nics[i]);
       lwipy_wire_cut(nics[i]);
       lwipy_fifo_clear(&nics[i]->out);
     }

@@ -1,13 +1,16 @@
 /*
  * One interface for several stacks: each frame goes to the stack that has its flow.
  *
- * Theory of operation. A group of stacks (lwipy/group.py) has a core of its own at the wire, the front. Its interface
- * has the link; behind that stand inner interfaces, one for each member, each wired to the member's own interface. All
- * members have the same MAC and IP addresses. A frame from the wire is read as far as its ports (steer_flow.c), and goes
- * to the member that a hash of its two ends names; what a member sends goes to the wire. The hash is keyed, so that
- * nobody outside can aim at one member, and symmetric: both directions of a flow, and the packet inside an ICMP error,
- * have the same.
- * Who connects outwards chooses a local port by the same hash (lwipy_steer_pick).
+ * Theory of operation. All members of a group of stacks (lwipy/group.py) have the same MAC and IP addresses. A frame
+ * from the wire is read as far as its ports (steer_flow.c), and goes to the member that a hash of its two ends names.
+ * The hash is keyed, so that nobody outside can aim at one member, and symmetric: both directions of a flow, and the
+ * packet inside an ICMP error, have the same. Who connects outwards chooses a local port by it (lwipy_steer_pick).
+ *
+ * Who reads the wire, steers. With one link that is a core of its own, the front: behind its interface stand inner
+ * ones, one for each member, each wired to the member's own interface, and what a member sends goes to the wire. With
+ * a link for each member (lwipy/_queues.py), the members read the wire themselves: a member keeps what is its own, and
+ * behind its interface stand inner ones, one for each other member, each wired to that one's inner one for it. What
+ * comes out of these was steered by who gave it; what a member sends goes to its own link.
  *
  * What has no ports: ARP and Neighbor Discovery go to all, so that each member knows the neighbours; ICMP errors to
  * the flow they speak of; all other ICMP, groups' management and other protocols to the first member. Fragments go by their
@@ -19,13 +22,16 @@
  *    and router messages for our own addresses, reports of groups.
  * 2. A frame is never read beyond its length; what cannot be read as a flow goes to the first member, whose guard
  *    judges it.
- * 3. The front's lwIP takes no part: its interface and the inner ones are down for it, and never in its timers.
- * 4. A member's UDP flow that the hash gives to another (its resolver's, which chooses ports by itself) is pinned: the
- *    answers go where it came from. The table has a fixed size; a newer flow may take an older one's place.
+ * 3. The front's lwIP takes no part: its interface is down for it, as the inner ones are everywhere, and never in its
+ *    timers.
+ * 4. A member's UDP flow that the hash gives to another (its resolver's, which chooses ports by itself) is pinned before
+ *    it leaves: the answers go where it came from (pins.c).
  * 5. `steer` is set at the interface with the link, `front` at the inner ones; either is NULL in all other interfaces.
+ * 6. A frame is steered once, by the core that has read it; only the core's own lock is held meanwhile.
  */
 #include "steer.h"
 #include "link.h"
+#include "pins.h"
 #include "steer_flow.h"
 
 #include <string.h>
@@ -35,20 +41,15 @@
 #include "lwip/prot/ip.h"
 #include "lwip/prot/ip6.h"
 
-#define PINS 1024              /* a power of two */
-
-struct pin {
-  u64_t hash;
-  u8_t member;
-  u8_t used;
-};
+#define FRONT -1               /* in place of a member's number */
 
 struct lwipy_steer {
   u64_t key;
   int count;
-  struct lwipy_nic *member[LWIPY_STEER_MOST];
+  int own;                     /* this core's number, or FRONT */
+  struct lwipy_nic *member[LWIPY_STEER_MOST];   /* the way to it; NULL: none, or it is this core */
+  struct lwipy_pins *pins;
   lwipy_steer_counters counters;
-  struct pin pins[PINS];
 };
 
 int
@@ -62,11 +63,15 @@ lwipy_steer_pick(uint64_t key, int count, const lwipy_address *a, const lwipy_ad
 
 /* ---- Inwards ------------------------------------------------------------------------------------------------------ */
 
-static void
-hand(struct lwipy_steer *steer, int number, const u8_t *frame, size_t length)
+/* 1: the frame is this core's; 0: it was handed over, or there was no room. */
+static int
+give(struct lwipy_steer *steer, int number, const u8_t *frame, size_t length)
 {
   struct lwipy_nic *inner = steer->member[number];
   struct pbuf p;
+  if (number == steer->own) {
+    return 1;
+  }
   memset(&p, 0, sizeof(p));
   p.payload = (void *)(uintptr_t)frame;
   p.len = p.tot_len = (u16_t)length;
@@ -74,60 +79,79 @@ hand(struct lwipy_steer *steer, int number, const u8_t *frame, size_t length)
   if (inner == NULL || inner->wire == NULL || lwipy_wire_transmit(inner, &p) != 0) {
     steer->counters.full++;
   }
+  return 0;
 }
 
-static const struct pin *
-pinned(const struct lwipy_steer *steer, u64_t hash)
-{
-  const struct pin *pin = &steer->pins[hash & (PINS - 1)];
-  return pin->used && pin->hash == hash ? pin : NULL;
-}
-
-static void
-hand_by_flow(struct lwipy_steer *steer, const struct lwipy_flow *flow, const u8_t *frame, size_t length)
+static int
+member_of(const struct lwipy_steer *steer, const struct lwipy_flow *flow)
 {
   u64_t hash = lwipy_flow_hash(steer->key, flow, 1);
-  const struct pin *pin = flow->protocol == IP_PROTO_UDP ? pinned(steer, hash) : NULL;
-  steer->counters.flows++;
-  hand(steer, pin != NULL ? pin->member : lwipy_flow_member(hash, steer->count), frame, length);
+  int pinned = flow->protocol == IP_PROTO_UDP ? lwipy_pins_find(steer->pins, hash) : -1;
+  return pinned >= 0 ? pinned : lwipy_flow_member(hash, steer->count);
 }
 
-void
+static int
+give_to_all(struct lwipy_steer *steer, const u8_t *frame, size_t length)
+{
+  int i, own = 0;
+  for (i = 0; i < steer->count; i++) {
+    own |= give(steer, i, frame, length);
+  }
+  return own;
+}
+
+int
 lwipy_steer_in(struct lwipy_nic *nic, const u8_t *frame, size_t length)
 {
   struct lwipy_steer *steer = nic->steer;
   struct lwipy_flow flow;
-  int i;
   if (length == 0 || length > UINT16_MAX) {
     nic->count.rx_malformed++;
-    return;
+    return 0;
+  }
+  if (steer->own != FRONT && !netif_is_link_up(&nic->netif)) {
+    nic->count.rx_down++;
+    return 0;
   }
   if (nic->layer == LWIPY_L2 && length > 6 && !(frame[0] & 1) && !lwipy_is_to(frame, &nic->netif)) {
     nic->count.rx_other++;
-    return;
+    return 0;
   }
   memset(&flow, 0, sizeof(flow));
   switch (lwipy_flow_read(nic->layer, &flow, frame, length)) {
     case BY_FLOW:
-      hand_by_flow(steer, &flow, frame, length);
-      break;
+      steer->counters.flows++;
+      return give(steer, member_of(steer, &flow), frame, length);
     case BY_ADDRESSES:
       steer->counters.fragments++;
-      hand(steer, lwipy_flow_member(lwipy_flow_hash(steer->key, &flow, 0), steer->count), frame, length);
-      break;
+      return give(steer, lwipy_flow_member(lwipy_flow_hash(steer->key, &flow, 0), steer->count), frame, length);
     case TO_ALL:
       steer->counters.to_all++;
-      for (i = 0; i < steer->count; i++) {
-        hand(steer, i, frame, length);
-      }
-      break;
+      return give_to_all(steer, frame, length);
     case DROP:
       steer->counters.tcp_fragments++;
-      break;
+      return 0;
     default:
       steer->counters.to_first++;
-      hand(steer, 0, frame, length);
+      return give(steer, 0, frame, length);
   }
+}
+
+int
+lwipy_steer_takes_part(const struct lwipy_nic *nic)
+{
+  return nic->steer->own != FRONT;
+}
+
+int
+lwipy_steer_keeps(const struct lwipy_nic *nic, const u8_t *frame, size_t length, int counts)
+{
+  struct lwipy_flow flow;
+  int keeps;
+  memset(&flow, 0, sizeof(flow));
+  keeps = lwipy_flow_read(nic->layer, &flow, frame, length) == BY_FLOW && member_of(nic->steer, &flow) == nic->steer->own;
+  nic->steer->counters.flows += keeps && counts;
+  return keeps;
 }
 
 /* ---- Outwards ----------------------------------------------------------------------------------------------------- */
@@ -160,39 +184,52 @@ static void
 pin_flow(struct lwipy_steer *steer, const struct lwipy_flow *flow, int number)
 {
   u64_t hash = lwipy_flow_hash(steer->key, flow, 1);
-  struct pin *pin = &steer->pins[hash & (PINS - 1)];
   if (lwipy_flow_member(hash, steer->count) != number) {
-    steer->counters.pinned += !(pin->used && pin->hash == hash);
-    pin->hash = hash;
-    pin->member = (u8_t)number;
-    pin->used = 1;
-  } else if (pin->used && pin->hash == hash) {
-    pin->used = 0;
+    steer->counters.pinned += (u64_t)lwipy_pins_set(steer->pins, hash, number);
+  } else {
+    lwipy_pins_clear(steer->pins, hash);
   }
 }
 
-void
-lwipy_steer_out(struct lwipy_nic *inner, const u8_t *frame, size_t length)
+/* Whether a frame of member `number` goes to the wire. */
+static int
+lets_out(struct lwipy_nic *nic, int number, const u8_t *frame, size_t length)
 {
-  struct lwipy_nic *nic = inner->front;
   struct lwipy_steer *steer = nic->steer;
   struct lwipy_flow flow;
-  struct pbuf p;
   enum lwipy_verdict verdict;
   memset(&flow, 0, sizeof(flow));
   verdict = lwipy_flow_read(nic->layer, &flow, frame, length);
-  if (inner->steer_number != 0 && verdict != BY_FLOW && is_said_by_all(nic, &flow, frame, length)) {
+  if (number != 0 && verdict != BY_FLOW && is_said_by_all(nic, &flow, frame, length)) {
     steer->counters.suppressed++;
-    return;
+    return 0;
   }
   if (verdict == BY_FLOW && flow.protocol == IP_PROTO_UDP) {
-    pin_flow(steer, &flow, inner->steer_number);
+    pin_flow(steer, &flow, number);
   }
-  memset(&p, 0, sizeof(p));
-  p.payload = (void *)(uintptr_t)frame;
-  p.len = p.tot_len = (u16_t)length;
-  p.ref = 1;
-  lwipy_nic_transmit(nic, &p);
+  return 1;
+}
+
+int
+lwipy_steer_lets_out(struct lwipy_nic *nic, const struct pbuf *p)
+{
+  return nic->steer->own == FRONT || lets_out(nic, nic->steer->own, p->payload, p->len);
+}
+
+void
+lwipy_steer_through(struct lwipy_nic *inner, const u8_t *frame, size_t length)
+{
+  struct lwipy_nic *nic = inner->front;
+  struct pbuf p;
+  if (nic->steer->own != FRONT) {
+    lwipy_nic_take(nic, frame, length);
+  } else if (lets_out(nic, inner->steer_number, frame, length)) {
+    memset(&p, 0, sizeof(p));
+    p.payload = (void *)(uintptr_t)frame;
+    p.len = p.tot_len = (u16_t)length;
+    p.ref = 1;
+    lwipy_nic_transmit(nic, &p);
+  }
 }
 
 int core_netif_add(int layer, const uint8_t *mac, int mtu);
@@ -200,36 +237,42 @@ int core_netif_add(int layer, const uint8_t *mac, int mtu);
 /* ---- Life ---------------------------------------------------------------------------------------------------------- */
 
 int
-core_steer_open(int number, uint64_t key)
+core_steer_open(int number, uint64_t key, int count, int own, struct lwipy_pins *pins)
 {
   struct lwipy_nic *nic = lwipy_nic(number);
   if (nic == NULL) {
     return LWIPY_ENODEV;
   }
-  if (nic->steer != NULL) {
-    return LWIPY_EVAL;
+  if (nic->steer != NULL || count < 1 || count > LWIPY_STEER_MOST || own < FRONT || own >= count) {
+    return LWIPY_EARG;
   }
   if ((nic->steer = mem_calloc(1, sizeof(*nic->steer))) == NULL) {
     return LWIPY_EMEM;
   }
   nic->steer->key = key;
+  nic->steer->count = count;
+  nic->steer->own = own;
+  nic->steer->pins = pins;
+  lwipy_pins_hold(pins);
   lwipy_link_restage(nic);
   lwipy_wire_restage(nic);
-  netif_set_down(&nic->netif);
-  lwipy_fifo_clear(&nic->out);       /* what lwIP said when the interface came up */
+  if (own == FRONT) {
+    netif_set_down(&nic->netif);
+    lwipy_fifo_clear(&nic->out);       /* what lwIP said when the interface came up */
+  }
   return 0;
 }
 
 int
-core_steer_add(int number)
+core_steer_add(int number, int member)
 {
   struct lwipy_nic *nic = lwipy_nic(number), *inner;
   int added;
   if (nic == NULL || nic->steer == NULL) {
     return LWIPY_ENODEV;
   }
-  if (nic->steer->count == LWIPY_STEER_MOST) {
-    return LWIPY_EMEM;
+  if (member < 0 || member >= nic->steer->count || member == nic->steer->own || nic->steer->member[member] != NULL) {
+    return LWIPY_EARG;
   }
   if ((added = core_netif_add(nic->layer, nic->netif.hwaddr, nic->netif.mtu)) < 0) {
     return added;
@@ -238,8 +281,8 @@ core_steer_add(int number)
   netif_set_down(&inner->netif);
   lwipy_fifo_clear(&inner->out);
   inner->front = nic;
-  inner->steer_number = (u8_t)nic->steer->count;
-  nic->steer->member[nic->steer->count++] = inner;
+  inner->steer_number = (u8_t)member;
+  nic->steer->member[member] = inner;
   return added;
 }
 
@@ -254,7 +297,7 @@ core_steer_get_counters(int number, lwipy_steer_counters *out)
   return 0;
 }
 
-/* Called while the interface goes: inner ones leave the table, and the front's table goes after the inner ones. */
+/* Called while the interface goes: inner ones leave the table, and the table goes after the inner ones. */
 void
 lwipy_steer_forget(struct lwipy_nic *nic)
 {
@@ -269,6 +312,7 @@ lwipy_steer_forget(struct lwipy_nic *nic)
         nic->steer->member[i]->front = NULL;
       }
     }
+    lwipy_pins_drop(nic->steer->pins);
     mem_free(nic->steer);
     nic->steer = NULL;
   }

@@ -7,7 +7,7 @@
  * receiver swaps the queue for its own empty one before it reads: the mutex is held for that, or for one frame's copy,
  * never while lwIP works. No core touches what belongs to the other at that time.
  *
- * A wire between a group's front and a member has lanes in place of queue and blocks, which need no mutex: wire_lane.c.
+ * A wire between two cores of a group has lanes in place of queue and blocks, which need no mutex: wire_lane.c.
  *
  * Segments of TCP that follow each other may cross as one long frame, in a block of its own kind: wire_offload.c. What
  * the sender holds may cross by reference, again in a block of its own kind: lend.c.

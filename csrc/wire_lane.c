@@ -1,5 +1,5 @@
 /*
- * The wires of a group's members (steer.c): their frames go through lanes (lane.c), so that the mutex is taken once for
+ * The wires of a group's cores (steer.c): their frames go through lanes (lane.c), so that the mutex is taken once for
  * a burst, to tell the other side, and never while a frame is copied.
  */
 #include "wire.h"
@@ -7,11 +7,11 @@
 
 #define SOME 16                    /* frames out of a lane, and their room is free */
 
-/* Before anybody uses the wire. Without memory its queues do. */
+/* Before anybody uses the wire; both ends ask for it. Without memory its queues do. */
 void
 lwipy_wire_open_lanes(struct lwipy_wire *wire)
 {
-  if (lwipy_lane_open(&wire->end[0].lane) == 0 && lwipy_lane_open(&wire->end[1].lane) != 0) {
+  if (wire->end[0].lane.memory == NULL && lwipy_lane_open(&wire->end[0].lane) == 0 && lwipy_lane_open(&wire->end[1].lane) != 0) {
     lwipy_lane_close(&wire->end[0].lane);
   }
 }

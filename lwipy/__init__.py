@@ -1,5 +1,6 @@
 """lwipy: the real lwIP C stack in Python. Frames in one side, ordinary sockets out the other."""
 
+from lwipy._group_interface import GroupInterface, Steering
 from lwipy._statistics import Statistics
 from lwipy.blocking.patching import patched
 from lwipy.endpoints import (
@@ -15,7 +16,7 @@ from lwipy.endpoints import (
 )  # fmt: skip
 from lwipy.errors import StackClosedError, StackError
 from lwipy.fast_path import FastPath
-from lwipy.group import GroupInterface, StackGroup, Steering
+from lwipy.group import StackGroup
 from lwipy.interface import Counters, Interface, wire
 from lwipy.stack import Stack
 from lwipy.stages import Capture, Impairment, Pacing

@@ -2,7 +2,8 @@
 
 Theory of operation. Each stack of the group is a whole copy of lwIP with a thread of its own, so they work at the same
 time. A further core, the front, has the interface's link and a thread too: there C reads from each frame which flow it
-is of, and hands it to the stack that has that flow (``csrc/steer.c``). The group is its first stack, with the others
+is of, and hands it to the stack that has that flow (``csrc/steer.c``). With a link for each stack, the stacks read and
+steer by themselves (``_queues.py``), and the front has nothing to do. The group is its first stack, with the others
 behind it: names, hosts and raw sockets are the first one's, and its TCP and UDP endpoints are grouped ones
 (``endpoints/grouped.py``), so all that works with a stack works with a group.
 
@@ -12,26 +13,25 @@ Invariants:
    group's only.
 2. A group is driven by its own threads: entered by ``with``, or polled by hand as a whole; never by an event loop. With
    its threads running, asyncio works on it as on any stack that a thread drives.
-3. Closing ends the front first; so no frame reaches a stack that is closed.
+3. Closing ends the front first, and all links with it; so no frame reaches a stack that is closed.
 """
 
 from __future__ import annotations
 
-import errno
 import importlib
-import ipaddress
 import secrets
 import time
 import weakref
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final
 
 from lwipy._addressed import GREATEST_MTU
 from lwipy._driver import Driver
-from lwipy._native import check, ffi, lib
+from lwipy._group_interface import GroupInterface
+from lwipy._native import lib
+from lwipy._queues import Queues
 from lwipy._statistics import Statistics
-from lwipy.addresses import IPAddress, IPInterface
 from lwipy.endpoints.base import check_family
 from lwipy.endpoints.grouped import GroupTcpEndpoint, GroupUdpEndpoint
 from lwipy.interface import Interface
@@ -45,173 +45,6 @@ if TYPE_CHECKING:
     from lwipy.links.base import Link
 
 MOST_STACKS: Final[int] = lib.LWIPY_STEER_MOST
-
-
-@dataclass(frozen=True)
-class Steering:
-    """Frames of a group's interface: by flow, fragments by their addresses, to all stacks, to the first.
-
-    `full` were dropped because a stack's queue was, `tcp_fragments` because TCP's fragments cannot be steered;
-    `suppressed` were not sent, as another stack says the same. `pinned` counts UDP flows that stay with who began them.
-    """
-
-    flows: int
-    fragments: int
-    to_all: int
-    to_first: int
-    full: int
-    tcp_fragments: int
-    suppressed: int
-    pinned: int
-
-
-class GroupInterface(Interface):
-    """An interface of a group: the link is the front's, the addresses are every stack's. As :class:`Interface`."""
-
-    def __init__(self, stack: Stack, number: int, name: str, layer: int, mac: bytes, mtu: int) -> None:
-        super().__init__(stack, number, name, layer, mac, mtu)
-        assert isinstance(stack, _Front)
-        self._group = stack.group
-        self._inner: list[int] = []
-        self._members: list[Interface] = []
-        core = stack._core
-        try:
-            check(core, lib.lwipy_steer_open(core, number, self._group.key), name)
-            for member in self._group.stacks:
-                nic = Stack.add_interface(member, mac=mac or None, mtu=mtu, name=name, layer=layer)
-                self._members.append(nic)
-                inner = check(core, lib.lwipy_steer_add(core, number), name)
-                self._inner.append(inner)
-                check(core, lib.lwipy_wire(core, inner, member._core, nic.number, 0))
-        except BaseException:
-            self.remove()
-            raise
-
-    def __repr__(self) -> str:
-        return f"<GroupInterface {self.name}{'' if self.number else ' removed'}>"
-
-    @property
-    def steering(self) -> Steering:
-        """How its frames were shared out."""
-        out = ffi.new("lwipy_steer_counters *")
-        self._check(lib.lwipy_steer_get_counters(self._stack._core, self.number, out))
-        return Steering(*(getattr(out, field.name) for field in fields(Steering)))
-
-    # -- Every stack's -----------------------------------------------------------------------------------------------
-
-    @property
-    def mac(self) -> str:
-        """The MAC address, "" for an L3 interface."""
-        return self._members[0].mac
-
-    @mac.setter
-    def mac(self, value: str | bytes) -> None:
-        for nic in self._members:
-            nic.mac = value
-        self._mac = self._members[0]._mac
-        self._check(lib.lwipy_netif_set_mac(self._stack._core, self.number, self._mac))
-
-    @property
-    def mtu(self) -> int:
-        """The largest IP packet, bytes."""
-        return self._mtu
-
-    @mtu.setter
-    def mtu(self, value: int) -> None:
-        for nic in self._members:
-            nic.mtu = value
-        for number in (self.number, *self._inner):
-            self._check(lib.lwipy_netif_set_mtu(self._stack._core, number, value))
-        self._mtu = value
-
-    @property
-    def ipv4(self) -> ipaddress.IPv4Interface | None:
-        """The IPv4 address with its prefix; assign text such as "10.0.0.1/24", or None."""
-        return self._members[0].ipv4 if self._members else None
-
-    @ipv4.setter
-    def ipv4(self, value: str | ipaddress.IPv4Interface | None) -> None:
-        for nic in self._members:
-            nic.ipv4 = value
-
-    @property
-    def ipv6(self) -> tuple[ipaddress.IPv6Interface, ...]:
-        """The IPv6 addresses with their prefixes; the link-local one comes first on an L2 interface."""
-        return self._members[0].ipv6
-
-    def add_ipv6(self, value: str | ipaddress.IPv6Interface) -> None:
-        for nic in self._members:
-            nic.add_ipv6(value)
-
-    def remove_ipv6(self, value: str | IPAddress | IPInterface) -> None:
-        for nic in self._members:
-            nic.remove_ipv6(value)
-
-    def autoconfigure(self, on: bool = True) -> None:
-        for nic in self._members:
-            nic.autoconfigure(on)
-
-    @property
-    def gateway(self) -> ipaddress.IPv4Address | None:
-        """The IPv4 router. Assign an address of either family, a pair of both, or None."""
-        return self._members[0].gateway
-
-    @gateway.setter
-    def gateway(self, value: str | IPAddress | Iterable[str | IPAddress] | None) -> None:
-        several = value if isinstance(value, str | None) or not isinstance(value, Iterable) else list(value)
-        for nic in self._members:
-            nic.gateway = several
-
-    def add_neighbour(self, address: str | IPAddress, mac: str | bytes) -> None:
-        for nic in self._members:
-            nic.add_neighbour(address, mac)
-
-    def remove_neighbour(self, address: str | IPAddress) -> None:
-        for nic in self._members:
-            nic.remove_neighbour(address)
-
-    def make_default(self) -> None:
-        for nic in self._members:
-            nic.make_default()
-
-    @property
-    def up(self) -> bool:
-        """Whether the interface is in use (administratively up)."""
-        return self._members[0].up
-
-    @up.setter
-    def up(self, on: bool) -> None:
-        for nic in self._members:
-            nic.up = on
-
-    def _set_checksums(self, on: bool) -> None:
-        for nic in self._members:
-            nic.checksums = on
-
-    checksums = property(None, _set_checksums, None, "Whether sums are made and checked.")
-
-    def start_dhcp(self, hostname: str = "") -> None:
-        """OSError EOPNOTSUPP: a lease is one stack's, and a group's addresses are all stacks'."""
-        raise self._no_dhcp()
-
-    def stop_dhcp(self) -> None:
-        raise self._no_dhcp()
-
-    def _no_dhcp(self) -> OSError:
-        return OSError(errno.EOPNOTSUPP, f"{self.name}: a group has no DHCP client; give it addresses")
-
-    @property
-    def has_lease(self) -> bool:
-        return False
-
-    def remove(self) -> None:
-        for nic in self._members:
-            if not nic.stack.closed:
-                nic.remove()
-        numbers, self._inner = self._inner, []
-        for number in numbers:
-            check(self._stack._core, lib.lwipy_netif_remove(self._stack._core, number))
-        super().remove()
 
 
 class _Front(Stack):
@@ -283,7 +116,7 @@ class StackGroup(Stack):
 
     def add_interface(
         self,
-        link: Link | None = None,
+        link: Link | Sequence[Link | None] | None = None,
         *,
         mac: str | bytes | None = None,
         ipv4: str | None = None,
@@ -294,9 +127,15 @@ class StackGroup(Stack):
         layer: int = 2,
         checksums: bool = True,
     ) -> GroupInterface:
-        """As :meth:`Stack.add_interface`: one link and one set of addresses for all stacks."""
+        """As :meth:`Stack.add_interface`, with one set of addresses for all stacks.
+
+        A list of links, one for each stack, such as :meth:`lwipy.links.Tap.queues` makes, is read by the stacks
+        themselves; one link by a thread more. ValueError unless there are as many as stacks.
+        """
+        several = isinstance(link, list | tuple)
+        one: Any = Queues(link, len(self.stacks)) if several else link  # type: ignore[arg-type]
         nic = self._front.add_interface(
-            link, mac=mac, ipv4=ipv4, ipv6=ipv6, gateway=gateway, mtu=mtu, name=name, layer=layer, checksums=checksums
+            one, mac=mac, ipv4=ipv4, ipv6=ipv6, gateway=gateway, mtu=mtu, name=name, layer=layer, checksums=checksums
         )
         assert isinstance(nic, GroupInterface)
         return nic
@@ -320,10 +159,10 @@ class StackGroup(Stack):
 
     def poll(self) -> float | None:
         """By hand: polls the front and every stack; seconds until the first deadline, or None."""
-        delays = [Stack.poll(stack) for stack in (self._front, *self.stacks)]
-        # What the first ones were given by the later ones.
-        delays[0] = Stack.poll(self._front)
-        waits = [delay for delay in delays if delay is not None]
+        everyone = (self._front, *self.stacks)
+        for stack in (*everyone, self._front):  # last, what the stacks gave to it
+            Stack.poll(stack)
+        waits = [delay for stack in everyone if (delay := stack._deadline()) is not None]
         return min(waits) if waits else None
 
     def _drive(self, driver: Driver | None) -> None:

@@ -271,6 +271,7 @@ def wire(a: Interface, b: Interface, *, offload: bool = True) -> None:
             raise TypeError(f"cannot wire {end!r}: expected an Interface")
         if end.number == 0:
             raise OSError(errno.ENODEV, f"interface {end.name} was removed")
+        end._interface  # noqa: B018 - a group's may have no wire of its own
     if a is b:
         raise ValueError(f"cannot wire {a.name} to itself")
     if a.layer != b.layer:

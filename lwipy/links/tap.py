@@ -10,7 +10,8 @@ Invariants:
 
 1. The descriptor is this object's until attach(), the core's from then on.
 2. Nothing is asked of the device that it has not agreed to (``offload`` is what it has).
-3. A device that is not persistent goes when the link is detached; the interface's link goes down if the device goes.
+3. A device that is not persistent goes when the link is detached, the last one of several queues; the interface's link
+   goes down if the device goes.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from lwipy._native import check, lib
 from lwipy.links.descriptor import DescriptorLink
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from lwipy.interface import Interface
 
 _log = logging.getLogger("lwipy.links.tap")
@@ -40,6 +43,7 @@ _TUNSETIFF: Final = _WRITE | 0x454CA
 _TUNSETPERSIST: Final = _WRITE | 0x454CB
 _IFF_TUN: Final = 0x0001
 _IFF_TAP: Final = 0x0002
+_IFF_MULTI_QUEUE: Final = 0x0100
 _IFF_NO_PI: Final = 0x1000
 _IFF_VNET_HDR: Final = 0x4000
 _TUNGETFEATURES: Final = (_WRITE >> 1 if _WRITE == 0x80000000 else 0x80000000) | 0x454CF
@@ -59,18 +63,22 @@ class Tun(DescriptorLink):
     `name` is the device's, made if it is not there; without it the kernel chooses one (see :attr:`name`).
     `persistent` has it stay when the link is gone. `offload` leaves TCP's checksums and segments to the kernel as far
     as it will have them (see :attr:`offload`), and only while the interface has no capture and no other stage: those
-    see real frames. OSError: PermissionError without CAP_NET_ADMIN for a device that is
-    not this user's own; FileNotFoundError where the kernel has no such devices; EBUSY when another program has it;
-    EINVAL when it is of another kind. ValueError for what cannot be a name.
+    see real frames. With `queue` the link has one of several queues of the device (see :meth:`queues`). OSError:
+    PermissionError without CAP_NET_ADMIN for a device that is not this user's own; FileNotFoundError where the kernel
+    has no such devices; EBUSY when another program has it; EINVAL when it is of another kind. ValueError for what
+    cannot be a name.
     """
 
     layer: int | None = 3
     _kind = "tun"
     _flag = _IFF_TUN
 
-    def __init__(self, name: str | None = None, *, persistent: bool = False, offload: bool = True) -> None:
+    def __init__(
+        self, name: str | None = None, *, persistent: bool = False, offload: bool = True, queue: bool = False
+    ) -> None:
         super().__init__()
         self._fd = -1
+        self._queue = _IFF_MULTI_QUEUE if queue else 0
         if not sys.platform.startswith("linux"):
             raise OSError(errno.ENOTSUP, f"{type(self).__name__} is Linux's: this system has no {_DEVICE}")
         wanted = _checked(name or f"{self._kind}%d", name)
@@ -87,6 +95,28 @@ class Tun(DescriptorLink):
             raise self._explained(error, name) from None
         #: Called when the device has vanished, in the thread that drives the stack.
         self.on_lost: Callable[[OSError | None], None] | None = None
+
+    @classmethod
+    def queues(
+        cls, count: int, name: str | None = None, *, persistent: bool = False, offload: bool = True
+    ) -> list[Self]:
+        """`count` queues of one device, each a link: one for each stack of a :class:`lwipy.StackGroup`.
+
+        The kernel brings a flow's frames to the queue that the flow's answers came from, while it remembers. OSError as
+        above; EINVAL for a device that was made without `multi_queue`, E2BIG for more queues than it can have.
+        """
+        if count < 1:
+            raise ValueError(f"{count} queues are out of range: expected at least 1")
+        made: list[Self] = []
+        try:
+            for _ in range(count):
+                made.append(cls(name, persistent=persistent, offload=offload, queue=True))
+                name = made[0].name
+        except BaseException:
+            for link in made:
+                link.detach()
+            raise
+        return made
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
@@ -106,7 +136,7 @@ class Tun(DescriptorLink):
 
     def _claim(self, name: str) -> str:
         headers = _IFF_VNET_HDR if self._headers else 0
-        request = _IFREQ.pack(name.encode(), self._flag | _IFF_NO_PI | headers)
+        request = _IFREQ.pack(name.encode(), self._flag | self._queue | _IFF_NO_PI | headers)
         answer = fcntl.ioctl(self._fd, _TUNSETIFF, request)
         device: bytes = _IFREQ.unpack(answer)[0]
         return device.partition(b"\0")[0].decode()
@@ -137,11 +167,12 @@ class Tun(DescriptorLink):
     def _explained(self, error: OSError, name: str | None) -> OSError:
         what = name or f"a new {self._kind.upper()} device"
         if error.errno == errno.EPERM:
-            make = f"ip tuntap add dev {name or 'NAME'} mode {self._kind} user $USER"
+            several = " multi_queue" if self._queue else ""
+            make = f"ip tuntap add dev {name or 'NAME'} mode {self._kind} user $USER{several}"
             text = f"{what} needs CAP_NET_ADMIN, or a device that root made for you: `{make}`"
             return PermissionError(errno.EPERM, text)
         number = error.errno or errno.EIO
-        kind = f"it is there and is no {self._kind.upper()} device"
+        kind = f"it is there and is no {self._kind.upper()} device{' with several queues' if self._queue else ''}"
         reason = {errno.EBUSY: "another program has it", errno.EINVAL: kind}.get(number, "TUNSETIFF")
         return OSError(number, f"{os.strerror(number)}: {what}: {reason}")
 
