@@ -1,8 +1,8 @@
 /*
  * Batches of frames for embedders: each behind its length, or in one buffer with offsets that say where it lies.
  *
- * Of offsets: frame i of n lies from offsets[i] to offsets[i + 1], so there are n + 1 offsets. Nothing is given to lwIP before all
- * of them have been checked; what is wrong is told by its index.
+ * Of offsets: frame i of n lies from offsets[i] to offsets[i + 1], so there are n + 1 of them. Nothing is given to lwIP
+ * before all have been checked; what is wrong is told by its index.
  */
 #include "merge.h"
 #include "netif.h"

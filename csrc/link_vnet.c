@@ -7,8 +7,8 @@
  * no block of 64 KB is held for some bytes. Out: lwIP writes no sums for TCP on this interface; segments are bundled
  * (bundle.c) until the call ends, and the device sums up and cuts. What the device agreed to (lwipy_link_set_offload)
  * holds only while the interface has no stages and is no group's front: a capture, a bad network, a burst limit and
- * other stacks are to see real frames. What comes long all the same is cut here. The same of frames in a guest's rings, which
- * link_vhost.c moves.
+ * other stacks are to see real frames. What comes long all the same is cut here, as is what a group's member reads for
+ * another. The same of frames in a guest's rings, which link_vhost.c moves.
  *
  * Invariants:
  * 1. `active` is what lwIP relies on; it is a part of `agreed`, and changes in update() only.

@@ -144,7 +144,8 @@ core_netif_remove(int number)
   mem_free(nic);
   lwipy_nics_show_frames();
   for (i = 1; netif_default == NULL && i < 256; i++) {
-    if (nics[i] != NULL && nics[i]->front == NULL && (nics[i]->layer == LWIPY_L3 || !ip4_addr_isany(netif_ip4_gw(&nics[i]->netif)))) {
+    if (nics[i] != NULL && nics[i]->front == NULL &&
+        (nics[i]->layer == LWIPY_L3 || !ip4_addr_isany(netif_ip4_gw(&nics[i]->netif)))) {
       netif_set_default(&nics[i]->netif);
     }
   }

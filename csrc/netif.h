@@ -53,7 +53,7 @@ void lwipy_nic_connect(struct lwipy_nic *nic);    /* has lwIP send to the wire t
 void lwipy_nic_input(struct lwipy_nic *nic, const u8_t *frame, size_t length);    /* from the wire */
 void lwipy_nic_input_pbuf(struct lwipy_nic *nic, struct pbuf *p);   /* the same; in one piece, and taken over */
 void lwipy_nic_accept(struct lwipy_nic *nic, const u8_t *frame, size_t length);   /* behind the stages: to lwIP */
-void lwipy_nic_take(struct lwipy_nic *nic, const u8_t *frame, size_t length);     /* the same, of a frame steered already */
+void lwipy_nic_take(struct lwipy_nic *nic, const u8_t *frame, size_t length);     /* the same; it was steered already */
 void lwipy_nic_transmit(struct lwipy_nic *nic, const struct pbuf *p);             /* before the stages: from lwIP */
 void lwipy_nics_show_frames(void);                /* attention, after frames were taken */
 void lwipy_nic_output(struct lwipy_nic *nic, const struct pbuf *p);               /* behind the stages: to the wire */

@@ -41,7 +41,7 @@
 #include "lwip/prot/ip.h"
 #include "lwip/prot/ip6.h"
 
-#define FRONT -1               /* in place of a member's number */
+#define FRONT (-1)             /* in place of a member's number */
 
 struct lwipy_steer {
   u64_t key;
@@ -147,10 +147,11 @@ int
 lwipy_steer_keeps(const struct lwipy_nic *nic, const u8_t *frame, size_t length, int counts)
 {
   struct lwipy_flow flow;
+  struct lwipy_steer *steer = nic->steer;
   int keeps;
   memset(&flow, 0, sizeof(flow));
-  keeps = lwipy_flow_read(nic->layer, &flow, frame, length) == BY_FLOW && member_of(nic->steer, &flow) == nic->steer->own;
-  nic->steer->counters.flows += keeps && counts;
+  keeps = lwipy_flow_read(nic->layer, &flow, frame, length) == BY_FLOW && member_of(steer, &flow) == steer->own;
+  steer->counters.flows += keeps && counts;
   return keeps;
 }
 

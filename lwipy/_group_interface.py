@@ -86,7 +86,7 @@ class GroupInterface(Interface):
         """The stacks' own interfaces, by number, where each has a link; else ()."""
         return self._queues
 
-    def read_by_members(self) -> tuple[Interface, ...]:
+    def _read_by_members(self) -> tuple[Interface, ...]:
         """Takes the front away: the stacks' own interfaces may have links now. They steer what these bring."""
         ends, self._ends = self._ends, []
         remove_ends(ends)

@@ -50,7 +50,7 @@ class Queues(Link):
 
     def attach(self, interface: Interface) -> None:
         group_interface: GroupInterface = interface  # type: ignore[assignment]
-        self._members = group_interface.read_by_members()
+        self._members = group_interface._read_by_members()
         for nic, link in zip(self._members, self._links, strict=True):
             if link is not None:
                 nic.attach(link)
