@@ -13,6 +13,7 @@ Invariants:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from lwipy._native import calls, check, ffi, lib
@@ -41,17 +42,33 @@ class Dispatcher:
         self._stack = stack
         self._watches = watches
         self._attention = stack._attention
-        self._running = False
+        self.running = False
+        #: Events that were fetched: endpoints and bits in turns. Other threads may add some.
+        self._late: list[Any] = []
         #: Links with a descriptor, by the number of their interface.
         self.links: dict[int, DescriptorLink] = {}
 
-    def run(self) -> None:
-        """Until no news is left. Nested calls do nothing."""
-        if self._running:
+    def run(self, events: Sequence[Any] = ()) -> None:
+        """Tells `events`, which poll() fetched, and then whatever is new, until nothing is left.
+
+        Nested calls do nothing but leave their events to the one that runs.
+        """
+        self._late.extend(events)
+        if self.running:
             return
-        self._running = True
+        try:
+            self._run()
+        finally:
+            if self._late:  # by a thread that came when this one had looked for the last time
+                self.run()
+
+    def _run(self) -> None:
+        self.running = True
         stack, attention = self._stack, self._attention
         try:
+            if late := self._late[:]:
+                del self._late[: len(late)]
+                self._tell(late)
             while not stack.closed and (pending := attention[0] & NEWS):
                 if pending & _RELEASED:
                     calls.release(stack._way)
@@ -71,7 +88,7 @@ class Dispatcher:
                 if pending & _TROUBLE and not stack.closed:
                     self._run_trouble()
         finally:
-            self._running = False
+            self.running = False
 
     def _tell(self, events: list[Any], first: int = 0) -> None:
         """Tells the endpoints their events: they stand in turn in the list."""

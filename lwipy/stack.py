@@ -30,7 +30,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from lwipy._addressed import check_mtu
 from lwipy._closed import STACKS, closed_kind
@@ -111,6 +111,8 @@ class Stack(Doors):
         self._interfaces: dict[int, Interface] = {}
         self._scopes: dict[str, int] = {}
         self._timers = Timers()
+        #: True while there is something to do before a turn: timers, or to tell the core the time.
+        self._first: Sequence[object] = self._timers.heap if clock is None else (clock,)
         self._closing = False
         self._close_lock = threading.Lock()
         self._watches = Watches(self)
@@ -161,16 +163,17 @@ class Stack(Doors):
 
         StackError when lwIP failed. Call it again then, or sooner when a frame came.
         """
-        if self._clock is not None:
+        first = self._first
+        if first:
             self._sync()
-        heap = self._timers.heap
-        if heap:
             self._timers.run(self.time())
-        delay: float | None = _poll(self._way)
-        if heap or type(delay) is int:
-            self._dispatcher.run()
-            return self._deadline()
-        return delay
+        found: Any = _poll(self._way, None if self._dispatcher.running else self._endpoints)
+        if type(found) is list:
+            self._dispatcher.run(found)
+        elif not first or not self._timers:
+            delay: float | None = found
+            return delay
+        return self._deadline()
 
     def _deadline(self) -> float | None:
         core: float | None = calls.deadline(self._way)

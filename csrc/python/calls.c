@@ -16,13 +16,18 @@
 
 #include <stdlib.h>
 
-#define WAY   "lwipy.way"
-#define EVENTS 256
+#define WAY "lwipy.way"
 
 static struct way *
 way_of(PyObject *capsule)
 {
   return PyCapsule_GetPointer(capsule, WAY);
+}
+
+const struct way *
+lwipy_way_in(PyObject *capsule)
+{
+  return way_of(capsule);
 }
 
 static int
@@ -77,44 +82,6 @@ lwipy_hold_of(const struct way *way, PyObject *data, size_t length)
   return hold;
 }
 
-static int64_t
-send_part(const struct way *way, lwipy_handle handle, const Py_buffer *view, lwipy_hold *hold)
-{
-  size_t length = (size_t)view->len;
-  return hold != NULL ? lwipy_tcp_send_held(way->core, handle, view->buf, length, hold) :
-                        lwipy_tcp_send(way->core, handle, view->buf, length);
-}
-
-/* send(way, handle, data): lwipy_tcp_send(), or lwipy_tcp_send_held() where that pays. */
-static PyObject *
-send_bytes(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
-{
-  const struct way *way = lwipy_way_of(arguments, count, 3);
-  lwipy_handle handle;
-  lwipy_hold *hold;
-  Py_buffer view;
-  int64_t sent = 0;
-  (void)module;
-  if (way == NULL) {
-    return NULL;
-  }
-  handle = PyLong_AsUnsignedLongLong(arguments[1]);
-  if (PyErr_Occurred() || PyObject_GetBuffer(arguments[2], &view, PyBUF_SIMPLE) != 0) {
-    return NULL;
-  }
-  hold = lwipy_hold_of(way, arguments[2], (size_t)view.len);
-  if (hold != NULL || !PyErr_Occurred()) {
-    Py_BEGIN_ALLOW_THREADS
-    sent = send_part(way, handle, &view, hold);
-    Py_END_ALLOW_THREADS
-  }
-  if (hold != NULL && sent <= 0) {
-    lwipy_notes_drop(hold);
-  }
-  PyBuffer_Release(&view);
-  return PyErr_Occurred() ? NULL : PyLong_FromLongLong(sent);
-}
-
 /* release(way): lets go what no core reads any more. The reminder was heard. */
 static PyObject *
 release(PyObject *module, PyObject *capsule)
@@ -136,7 +103,7 @@ static PyObject *
 new_notes(PyObject *module, PyObject *none)
 {
   (void)none;
-  return lwipy_notes_new(*(struct desk **)PyModule_GetState(module));
+  return lwipy_notes_new(((struct lwipy_calls *)PyModule_GetState(module))->desk);
 }
 
 /* collect(notes): as release(), though there is no core any more. */
@@ -159,97 +126,6 @@ count_notes(PyObject *module, PyObject *capsule)
   struct notes *notes = lwipy_notes_of(capsule);
   (void)module;
   return notes == NULL ? NULL : PyLong_FromSsize_t(lwipy_notes_count(notes));
-}
-
-/* ---- Turns ---------------------------------------------------------------------------------------------------------- */
-
-/* Of a deadline: seconds, None for never, or an int, which is a code. */
-static PyObject *
-seconds(int64_t microseconds)
-{
-  if (microseconds < -1) {
-    return PyLong_FromLongLong(microseconds);
-  }
-  if (microseconds == -1) {
-    Py_RETURN_NONE;
-  }
-  return PyFloat_FromDouble((double)microseconds / 1e6);
-}
-
-/* poll(way): lwipy_poll(); an int if there is something to look at. */
-static PyObject *
-poll_core(PyObject *module, PyObject *capsule)
-{
-  const struct way *way = way_of(capsule);
-  int64_t microseconds;
-  uint32_t attention;
-  (void)module;
-  if (way == NULL) {
-    return NULL;
-  }
-  Py_BEGIN_ALLOW_THREADS
-  microseconds = lwipy_poll(way->core);
-  attention = lwipy_atomic_get(lwipy_attention(way->core));
-  Py_END_ALLOW_THREADS
-  return attention & LWIPY_NEWS ? PyLong_FromLongLong(microseconds) : seconds(microseconds);
-}
-
-static PyObject *
-deadline(PyObject *module, PyObject *capsule)
-{
-  const struct way *way = way_of(capsule);
-  int64_t microseconds;
-  (void)module;
-  if (way == NULL) {
-    return NULL;
-  }
-  Py_BEGIN_ALLOW_THREADS
-  microseconds = lwipy_deadline(way->core);
-  Py_END_ALLOW_THREADS
-  return seconds(microseconds);
-}
-
-static int
-add_event(PyObject *list, PyObject *endpoints, const lwipy_event *event)
-{
-  PyObject *handle = PyLong_FromUnsignedLongLong(event->handle), *bits = PyLong_FromUnsignedLong(event->events);
-  PyObject *endpoint = handle != NULL ? PyDict_GetItemWithError(endpoints, handle) : NULL;
-  int failed = PyErr_Occurred() != NULL;
-  if (endpoint != NULL && bits != NULL) {
-    failed = PyList_Append(list, endpoint) != 0 || PyList_Append(list, bits) != 0;
-  }
-  Py_XDECREF(handle);
-  Py_XDECREF(bits);
-  return failed;
-}
-
-/* events(way, endpoints): lwipy_events() of those in the dictionary, by handle: a list of an endpoint, its bits, the next
-   endpoint ... or a code. */
-static PyObject *
-events(PyObject *module, PyObject *const *arguments, Py_ssize_t given)
-{
-  const struct way *way = lwipy_way_of(arguments, given, 2);
-  lwipy_event told[EVENTS];
-  PyObject *list;
-  int i, count;
-  (void)module;
-  if (way == NULL) {
-    return NULL;
-  }
-  Py_BEGIN_ALLOW_THREADS
-  count = lwipy_events(way->core, told, EVENTS);
-  Py_END_ALLOW_THREADS
-  if (count < 0) {
-    return PyLong_FromLong(count);
-  }
-  list = PyList_New(0);
-  for (i = 0; i < count && list != NULL; i++) {
-    if (add_event(list, arguments[1], &told[i])) {
-      Py_DECREF(list);
-      list = NULL;
-    }
-  }
-  return list;
 }
 
 /* ---- The way and the module ----------------------------------------------------------------------------------------- */
@@ -293,35 +169,65 @@ new_way(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
 static PyMethodDef functions[] = {
   {"way", FAST(new_way), NULL},
   {"notes", new_notes, METH_NOARGS, NULL},
-  {"send", FAST(send_bytes), NULL},
   {"recv", FAST(lwipy_calls_recv), NULL},
-  {"recv_into", FAST(lwipy_calls_recv_into), NULL},
   {"wait_send", FAST(lwipy_calls_wait_send), NULL},
   {"wait_recv", FAST(lwipy_calls_wait_recv), NULL},
   {"wait_recv_into", FAST(lwipy_calls_wait_recv_into), NULL},
-  {"poll", poll_core, METH_O, NULL},
-  {"deadline", deadline, METH_O, NULL},
-  {"events", FAST(events), NULL},
+  {"poll", FAST(lwipy_calls_poll), NULL},
+  {"deadline", lwipy_calls_deadline, METH_O, NULL},
+  {"events", FAST(lwipy_calls_events), NULL},
   {"release", release, METH_O, NULL},
   {"collect", collect, METH_O, NULL},
   {"held", count_notes, METH_O, NULL},
   {NULL, NULL, 0, NULL}
 };
 
-/* The module's state is its desk. */
+static const char *const names[LWIPY_NAMES] = {
+  [LWIPY_NAME_STACK] = "_stack", [LWIPY_NAME_WAY] = "_way", [LWIPY_NAME_HANDLE] = "_handle",
+  [LWIPY_NAME_AFTER] = "_after", [LWIPY_NAME_CHECK] = "_check", [LWIPY_NAME_ON_EVENT] = "on_event"
+};
+
+/* A class of the module's; NULL, and an exception: no memory. The module has a reference to it. */
+static PyObject *
+open_class(PyObject *module, PyType_Spec *spec, PyObject *base)
+{
+  PyObject *type = PyType_FromModuleAndSpec(module, spec, base);
+  if (type != NULL) {
+    int failed = PyModule_AddType(module, (PyTypeObject *)type) != 0;
+    Py_DECREF(type);
+    type = failed ? NULL : type;
+  }
+  return type;
+}
+
 static int
 open_module(PyObject *module)
 {
-  struct desk **desk = PyModule_GetState(module);
-  return (*desk = lwipy_desk_open()) != NULL ? 0 : -1;
+  struct lwipy_calls *calls = PyModule_GetState(module);
+  PyObject *end;
+  int i;
+  for (i = 0; i < LWIPY_NAMES; i++) {
+    if ((calls->names[i] = PyUnicode_InternFromString(names[i])) == NULL) {
+      return -1;
+    }
+  }
+  return (calls->desk = lwipy_desk_open()) != NULL && (end = open_class(module, &lwipy_end_type, NULL)) != NULL &&
+         open_class(module, &lwipy_connection_type, end) != NULL ? 0 : -1;
 }
 
 static void
 end_module(void *module)
 {
-  struct desk **desk = PyModule_GetState(module);
-  if (desk != NULL && *desk != NULL) {
-    lwipy_desk_leave(*desk);
+  struct lwipy_calls *calls = PyModule_GetState(module);
+  int i;
+  if (calls == NULL) {
+    return;
+  }
+  for (i = 0; i < LWIPY_NAMES; i++) {
+    Py_XDECREF(calls->names[i]);
+  }
+  if (calls->desk != NULL) {
+    lwipy_desk_leave(calls->desk);
   }
 }
 
@@ -335,7 +241,7 @@ static PyModuleDef_Slot slots[] = {
 
 static struct PyModuleDef definition = {
   .m_base = PyModuleDef_HEAD_INIT, .m_name = "lwipy._calls", .m_methods = functions, .m_slots = slots,
-  .m_size = sizeof(struct desk *), .m_free = end_module
+  .m_size = sizeof(struct lwipy_calls), .m_free = end_module
 };
 
 PyMODINIT_FUNC PyInit__calls(void);

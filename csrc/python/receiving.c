@@ -1,38 +1,11 @@
 /*
- * Receiving from a connection, as functions of Python that do not wait.
+ * Receiving bytes of a connection as an object, for functions of Python.
  *
  * Theory of operation. How long an object must be is known only when something has come, so what comes lands on the
  * stack if it is short. If there is more than that, nothing is taken at first (LWIPY_WHOLE), and then as much as there
  * is, into an object of that size, without another copy.
  */
 #include "way.h"
-
-/* recv_into(way, handle, buffer, flags): lwipy_tcp_recv(). */
-PyObject *
-lwipy_calls_recv_into(PyObject *module, PyObject *const *arguments, Py_ssize_t given)
-{
-  const struct way *way = lwipy_way_of(arguments, given, 4);
-  lwipy_handle handle;
-  Py_buffer view;
-  int64_t got;
-  int flags;
-  (void)module;
-  if (way == NULL) {
-    return NULL;
-  }
-  handle = PyLong_AsUnsignedLongLong(arguments[1]);
-  flags = (int)PyLong_AsLong(arguments[3]);
-  if (PyErr_Occurred() || PyObject_GetBuffer(arguments[2], &view, PyBUF_WRITABLE) != 0) {
-    return NULL;
-  }
-  Py_BEGIN_ALLOW_THREADS
-  got = lwipy_tcp_recv(way->core, handle, view.buf, (size_t)view.len, flags);
-  Py_END_ALLOW_THREADS
-  PyBuffer_Release(&view);
-  return PyLong_FromLongLong(got);
-}
-
-/* ---- As an object ----------------------------------------------------------------------------------------------- */
 
 size_t
 lwipy_few_of(size_t most, int *flags)
@@ -74,29 +47,33 @@ lwipy_received(const struct way *way, lwipy_handle handle, const char *few, int6
   return receive_many(way, handle, (uint64_t)got < most ? (size_t)got : most, flags);
 }
 
+PyObject *
+lwipy_received_now(const struct way *way, lwipy_handle handle, size_t most, int flags)
+{
+  char few[LWIPY_FEW];
+  int all = flags;
+  size_t room = lwipy_few_of(most, &all);
+  int64_t got;
+  Py_BEGIN_ALLOW_THREADS
+  got = lwipy_tcp_recv(way->core, handle, few, room, all);
+  Py_END_ALLOW_THREADS
+  return lwipy_received(way, handle, few, got, most, flags);
+}
+
 /* recv(way, handle, most, flags): what lwipy_tcp_recv() gives as bytes, or its code. */
 PyObject *
 lwipy_calls_recv(PyObject *module, PyObject *const *arguments, Py_ssize_t given)
 {
   const struct way *way = lwipy_way_of(arguments, given, 4);
-  char few[LWIPY_FEW];
   lwipy_handle handle;
-  size_t most, room;
-  int64_t got;
-  int flags, all;
+  size_t most;
+  int flags;
   (void)module;
   if (way == NULL) {
     return NULL;
   }
   handle = PyLong_AsUnsignedLongLong(arguments[1]);
   most = PyLong_AsSize_t(arguments[2]);
-  flags = all = (int)PyLong_AsLong(arguments[3]);
-  if (PyErr_Occurred()) {
-    return NULL;
-  }
-  room = lwipy_few_of(most, &all);
-  Py_BEGIN_ALLOW_THREADS
-  got = lwipy_tcp_recv(way->core, handle, few, room, all);
-  Py_END_ALLOW_THREADS
-  return lwipy_received(way, handle, few, got, most, flags);
+  flags = (int)PyLong_AsLong(arguments[3]);
+  return PyErr_Occurred() ? NULL : lwipy_received_now(way, handle, most, flags);
 }

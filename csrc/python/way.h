@@ -9,7 +9,17 @@
 
 #include "lwipy.h"
 
+struct desk;
 struct notes;
+
+/* The module's own: the names by which its functions find what Python keeps, and the notes' desk. */
+enum { LWIPY_NAME_STACK, LWIPY_NAME_WAY, LWIPY_NAME_HANDLE, LWIPY_NAME_AFTER, LWIPY_NAME_CHECK, LWIPY_NAME_ON_EVENT,
+       LWIPY_NAMES };
+
+struct lwipy_calls {
+  PyObject *names[LWIPY_NAMES];
+  struct desk *desk;
+};
 
 struct way {
   lwipy_core *core;
@@ -21,19 +31,31 @@ struct way {
 /* The first of a function's `count` arguments; NULL, and an exception: it is none, or others were given. */
 const struct way *lwipy_way_of(PyObject *const *arguments, Py_ssize_t given, Py_ssize_t count);
 
+/* In a capsule that something has a reference to; NULL, and an exception: it is none. */
+const struct way *lwipy_way_in(PyObject *capsule);
+
 /* The hold of a send that pays without a copy; NULL for others, or, with an exception, without memory. */
 lwipy_hold *lwipy_hold_of(const struct way *way, PyObject *data, size_t length);
 
-/* Functions of Python's: see receiving.c and waiting.c. */
+/* Of what is an End: a new reference, or NULL, and an exception; 0, or -1 and an exception. */
+PyObject *lwipy_end_stack(PyObject *self, PyObject *const *names);
+int lwipy_end_handle(PyObject *self, PyObject *const *names, lwipy_handle *handle);
+
+/* Functions and classes of Python's: see the files of these names. The second derives from the first. */
+extern PyType_Spec lwipy_end_type, lwipy_connection_type;
+PyObject *lwipy_calls_poll(PyObject *module, PyObject *const *arguments, Py_ssize_t given);
+PyObject *lwipy_calls_deadline(PyObject *module, PyObject *capsule);
+PyObject *lwipy_calls_events(PyObject *module, PyObject *const *arguments, Py_ssize_t given);
 PyObject *lwipy_calls_recv(PyObject *module, PyObject *const *arguments, Py_ssize_t given);
-PyObject *lwipy_calls_recv_into(PyObject *module, PyObject *const *arguments, Py_ssize_t given);
 PyObject *lwipy_calls_wait_send(PyObject *module, PyObject *const *arguments, Py_ssize_t given);
 PyObject *lwipy_calls_wait_recv(PyObject *module, PyObject *const *arguments, Py_ssize_t given);
 PyObject *lwipy_calls_wait_recv_into(PyObject *module, PyObject *const *arguments, Py_ssize_t given);
 
 /* What is received as an object: few bytes by way of the stack, many in memory of just that size. */
-#define LWIPY_FEW 2048
+#define LWIPY_FEW  2048
+#define LWIPY_MANY ((size_t)1 << 20)
 size_t lwipy_few_of(size_t most, int *flags);          /* the room to ask for, and the flags to add */
 PyObject *lwipy_received(const struct way *way, lwipy_handle handle, const char *few, int64_t got, size_t most, int flags);
+PyObject *lwipy_received_now(const struct way *way, lwipy_handle handle, size_t most, int flags);
 
 #endif /* LWIPY_PYTHON_WAY_H */

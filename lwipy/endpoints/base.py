@@ -19,12 +19,15 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from lwipy._native import check, error_of, ffi, lib
+from lwipy._native import calls, check, error_of, ffi, lib
 from lwipy.addresses import pack, pack_ipv4, parse_ip, parse_port, text_of
 
 if TYPE_CHECKING:
+    from lwipy._calls import End
     from lwipy.interface import Interface
     from lwipy.stack import Stack
+else:
+    End = calls.End
 
 Address: TypeAlias = tuple[str, int]
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -94,11 +97,13 @@ def read_names(names: bytes) -> tuple[Address | None, Address | None]:
     return tuple(None if host is None else (host, each.port) for host, each in zip(hosts, both, strict=True))  # type: ignore[return-value]
 
 
-class Endpoint:
+class Endpoint(End):
     """A handle of a stack's core. See the module's text for its rules."""
 
-    __slots__ = ("__weakref__", "_handle", "_stack", "family", "on_event")
+    __slots__ = ("__weakref__", "family", "on_event")
     kind: int
+    _stack: Stack
+    _handle: int
 
     def __init__(self, stack: Stack, family: int, handle: int | None = None, protocol: int = 0) -> None:
         self._stack = stack

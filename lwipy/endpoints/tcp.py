@@ -13,19 +13,15 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from lwipy._native import WOULD_BLOCK, calls, check, ffi, lib
 from lwipy.addresses import pack, pack_ipv4, parse_ip, parse_port
-from lwipy.endpoints._scratch import borrow, give_back
-from lwipy.endpoints.base import Address, Buffer, Endpoint, check_size
+from lwipy.endpoints.base import Address, Endpoint
 
 if TYPE_CHECKING:
+    from lwipy._calls import Connection
     from lwipy.stack import Stack
+else:
+    Connection = calls.Connection
 
-# What runs for every few kilobytes is found without asking modules for it.
-_send: Final = calls.send
-_recv_into: Final = calls.recv_into
-_recv: Final = lib.lwipy_tcp_recv
 _open: Final = lib.lwipy_tcp_open
-_FULL: Final = f"{os.strerror(errno.EAGAIN)}: the send buffer is full"
-_EMPTY: Final = f"{os.strerror(errno.EAGAIN)}: no data waits"
 #: Connections that accept_many() takes in one call.
 _MANY: Final = 64
 _ACCEPTED: Final = ffi.sizeof("lwipy_accepted")
@@ -94,8 +90,8 @@ class TcpInfo(NamedTuple):
     receive_buffer: int = 0
 
 
-class TcpEndpoint(Endpoint):
-    """A connection or a listener."""
+class TcpEndpoint(Connection, Endpoint):
+    """A connection or a listener. What it does with bytes is in C: see ``_calls.pyi``."""
 
     __slots__ = ()
     kind = lib.LWIPY_TCP
@@ -167,58 +163,6 @@ class TcpEndpoint(Endpoint):
             (TcpEndpoint(stack, self.family, out[i].handle), raw[i * _ACCEPTED + _NAMES : (i + 1) * _ACCEPTED])
             for i in range(count)
         ]
-
-    def send(self, data: Buffer) -> int:
-        """Queues what fits into the send buffer and says how many bytes that was; BlockingIOError when none.
-
-        OSError: ECONNRESET, EPIPE (never connected, or after shutdown), ETIMEDOUT. tcp_write.
-        """
-        result = self.send_if_room(data)
-        if result == 0 and len(data) > 0:
-            raise BlockingIOError(errno.EAGAIN, _FULL)
-        return result
-
-    def send_if_room(self, data: Buffer) -> int:
-        """As send(), but 0, cheaper than an exception, when nothing fits."""
-        stack = self._stack
-        way = stack._way  # the core, and with it its attention, stays as long as this does
-        result: int = _send(way, self._handle, data)
-        if stack._attention[0]:
-            stack._after()
-        if result >= 0:
-            return result
-        return 0 if result == WOULD_BLOCK else self._check(result)
-
-    def recv_into(self, buffer: bytearray | memoryview, *, peek: bool = False) -> int:
-        """Fills `buffer` with what has arrived; 0 at the end of the stream. BlockingIOError when nothing waits."""
-        result = self.recv_into_if_any(buffer, peek)
-        if result is None:
-            raise BlockingIOError(errno.EAGAIN, _EMPTY)
-        return result
-
-    def recv_into_if_any(self, buffer: bytearray | memoryview, peek: bool = False) -> int | None:
-        """As recv_into(), but None, cheaper than an exception, when nothing waits."""
-        stack = self._stack
-        way = stack._way  # as in send_if_room()
-        result: int = _recv_into(way, self._handle, buffer, peek)
-        if stack._attention[0]:
-            stack._after()
-        if result >= 0:
-            return result
-        return None if result == WOULD_BLOCK else self._check(result)
-
-    def recv(self, size: int) -> bytes:
-        """At most `size` bytes, and at most a megabyte; b"" at the end of the stream."""
-        check_size(size)
-        buffer = borrow(size)
-        try:
-            result = _recv(self._stack._core, self._handle, buffer, min(size, len(buffer)), False)
-            self._stack._after()
-            if result == WOULD_BLOCK:
-                raise BlockingIOError(errno.EAGAIN, _EMPTY)
-            return bytes(ffi.buffer(buffer, self._check(result)))
-        finally:
-            give_back(buffer)
 
     def shutdown(self, *, read: bool = False, write: bool = False) -> None:
         """Half-close: `write` sends FIN behind what is queued, `read` discards what is there and what comes."""
