@@ -14,14 +14,14 @@ class _Side(ctypes.Structure):
     _fields_ = (
         ("core", ctypes.c_void_p),
         ("handle", ctypes.c_uint64),
-        ("buffer", ctypes.c_char_p),
+        ("buffer", ctypes.c_void_p),
         ("size", ctypes.c_size_t),
     )
 
 
-def _side(endpoint: lwipy.TcpEndpoint, size: int) -> _Side:
-    core = int(ffi.cast("uintptr_t", endpoint.stack._core))
-    return _Side(core, endpoint._handle, bytes(size), size)
+def _side(endpoint: lwipy.TcpEndpoint, buffer: bytes | bytearray) -> _Side:
+    core, memory = ffi.cast("uintptr_t", endpoint.stack._core), ffi.cast("uintptr_t", ffi.from_buffer(buffer))
+    return _Side(int(core), endpoint._handle, int(memory), len(buffer))
 
 
 class Transfer:
@@ -35,9 +35,9 @@ class Transfer:
         self._functions = [address_of(name) for name in names]
 
     def __call__(
-        self, source: lwipy.TcpEndpoint, target: lwipy.TcpEndpoint, write: int, read: int, total: int
+        self, source: lwipy.TcpEndpoint, target: lwipy.TcpEndpoint, data: bytes, buffer: bytearray, total: int
     ) -> float:
-        sides = _side(source, write), _side(target, read)
+        sides = _side(source, data), _side(target, buffer)
         started = time.process_time()
         self._transfer(*self._functions, *(ctypes.addressof(side) for side in sides), total)
         return time.process_time() - started
