@@ -8,16 +8,18 @@ to any queue by chance, or all to one.
 from __future__ import annotations
 
 import random
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from group_lab import Lab
+from vnet_device import CSUM, TSO4, TSO6, FakeTap
 
 import lwipy
 from lwipy.links import QemuDgram
 
-WAYS = ["wires", "datagrams", "chance", "one queue"]
+WAYS = ["wires", "datagrams", "devices", "chance", "one queue"]
 
 
 def is_reset(frame: bytes) -> bool:
@@ -44,7 +46,7 @@ def spread(nic: lwipy.GroupInterface, peer: lwipy.Interface, choose: Callable[[]
 
 @contextmanager
 def queued(count: int, way: str, folder: Path) -> Iterator[Lab]:
-    """Groups of `count` stacks on one network, their frames on this way."""
+    """Groups of `count` stacks on one network, their frames on this way; those of devices are long, without sums."""
     dice = random.Random(7)
     with lwipy.StackGroup(count) as group, lwipy.StackGroup(count) as peers, lwipy.Stack() as peer:
         ours: list[lwipy.links.Link | None] = [None] * count
@@ -53,6 +55,9 @@ def queued(count: int, way: str, folder: Path) -> Iterator[Lab]:
             ends = [(str(folder / f"ours{i}"), str(folder / f"theirs{i}")) for i in range(count)]
             ours = [QemuDgram(here, there) for here, there in ends]
             theirs = [QemuDgram(there, here) for here, there in ends]
+        elif way == "devices":
+            pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(count)]
+            ours, theirs = ([FakeTap(pair[end].detach(), CSUM | TSO4 | TSO6) for pair in pairs] for end in (0, 1))
         nic = group.add_interface(ours, ipv4="10.0.0.1/24", ipv6="fd00::1/64")
         if way in ("chance", "one queue"):
             single = peer.add_interface(ipv4="10.0.0.2/24", ipv6="fd00::2/64")
