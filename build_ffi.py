@@ -25,11 +25,11 @@ CSRC = Path("csrc")
 LWIP = Path("lwip/src")
 MODULE = "lwipy._lwip"
 
-# Written by hand (instance.c, loop.c, leader.c, blocking.c, pins.c): they load, wake, join or wait, and so cannot run
-# inside; or they are about no core.
+# Written by hand (instance.c, loop.c, leader.c, blocking.c): they load, wake, join or wait, and so cannot run inside.
+# What steer.c and steer_shared.c have here is about no core.
 BY_HAND = {
     "open", "close", "failure", "attention", "version", "wire", "run", "poll", "wake", "wake_fd", "wake_clear",
-    "serve", "admit", "wait", "recv", "send", "steer_pick", "pins_new", "pins_drop",
+    "serve", "admit", "wait", "recv", "send", "steer_pick", "shared_new", "shared_drop",
 }  # fmt: skip
 
 WARNINGS = ["-Wall", "-Wextra", "-Werror"]

@@ -106,11 +106,12 @@ int lwipy_watched(lwipy_core *core, int *out, int room);
 
 /* One interface for several stacks (steer.c). `own` is the member's number that the core has, -1 if it is the front;
    `add` makes the inner interface that leads to another one, and answers with its number. `pick` (no lock) is the member
-   that has the flow between two ends, or their fragments. All cores of one interface share its pins (no lock). */
+   that has the flow between two ends, or their fragments. The cores of one interface share something (no lock). */
 enum { LWIPY_STEER_MOST = 64 };
-struct lwipy_pins *lwipy_pins_new(void);           /* NULL: no memory */
-void lwipy_pins_drop(struct lwipy_pins *pins);
-int lwipy_steer_open(lwipy_core *core, int nic, uint64_t key, int count, int own, struct lwipy_pins *pins);
+struct lwipy_shared *lwipy_shared_new(void);       /* NULL: no memory */
+void lwipy_shared_drop(struct lwipy_shared *shared);
+int lwipy_steer_open(lwipy_core *core, int nic, uint64_t key, int count, int own,
+                     struct lwipy_shared *shared);
 int lwipy_steer_add(lwipy_core *core, int nic, int member);
 int lwipy_steer_get_counters(lwipy_core *core, int nic, lwipy_steer_counters *out);
 int lwipy_steer_pick(uint64_t key, int count, const lwipy_address *a, const lwipy_address *b, int fragmented);

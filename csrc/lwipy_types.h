@@ -80,7 +80,7 @@ enum { LWIPY_LINK_LOST = 1,       /* the link has ended; `reason` says why, 0 fo
 
 /* ---- Shapes ---------------------------------------------------------------------------------------------- */
 typedef struct lwipy_core lwipy_core;
-struct lwipy_pins;
+struct lwipy_shared;
 struct lwipy_wire;
 typedef uint64_t lwipy_handle;
 

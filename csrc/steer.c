@@ -13,9 +13,10 @@
  * comes out of these was steered by who gave it; what a member sends goes to its own link.
  *
  * What has no ports: ARP and Neighbor Discovery go to all, so that each member knows the neighbours; ICMP errors to
- * the flow they speak of; all other ICMP, groups' management and other protocols to the first member. Fragments go by their
- * addresses alone, for only the first has ports: UDP's sockets exist in every member. A fragment of TCP is dropped and
- * counted: its connection may be another member's, and the wrong one would reset it.
+ * the flow they speak of; all other ICMP, groups' management and other protocols to the first member. Fragments go by
+ * their addresses alone, for only the first has ports: UDP's sockets exist in every member. A fragment of TCP is dropped
+ * and counted: its connection may be another member's, and the wrong one would reset it. The first member is the one
+ * with the lowest number whose link is up.
  *
  * Invariants:
  * 1. Of what all members would say alike, the wire hears the first one only: ARP replies and announcements, neighbour
@@ -25,14 +26,14 @@
  * 3. The front's lwIP takes no part: its interface is down for it, as the inner ones are everywhere, and never in its
  *    timers.
  * 4. A member's UDP flow that the hash gives to another (its resolver's, which chooses ports by itself) is pinned before
- *    it leaves: the answers go where it came from (pins.c).
+ *    it leaves: the answers go where it came from (steer_shared.c).
  * 5. `steer` is set at the interface with the link, `front` at the inner ones; either is NULL in all other interfaces.
  * 6. A frame is steered once, by the core that has read it; only the core's own lock is held meanwhile.
  */
 #include "steer.h"
 #include "link.h"
-#include "pins.h"
 #include "steer_flow.h"
+#include "steer_shared.h"
 
 #include <string.h>
 
@@ -48,7 +49,7 @@ struct lwipy_steer {
   int count;
   int own;                     /* this core's number, or FRONT */
   struct lwipy_nic *member[LWIPY_STEER_MOST];   /* the way to it; NULL: none, or it is this core */
-  struct lwipy_pins *pins;
+  struct lwipy_shared *shared;
   lwipy_steer_counters counters;
 };
 
@@ -86,7 +87,7 @@ static int
 member_of(const struct lwipy_steer *steer, const struct lwipy_flow *flow)
 {
   u64_t hash = lwipy_flow_hash(steer->key, flow, 1);
-  int pinned = flow->protocol == IP_PROTO_UDP ? lwipy_pins_find(steer->pins, hash) : -1;
+  int pinned = flow->protocol == IP_PROTO_UDP ? lwipy_shared_pinned(steer->shared, hash) : -1;
   return pinned >= 0 ? pinned : lwipy_flow_member(hash, steer->count);
 }
 
@@ -133,7 +134,7 @@ lwipy_steer_in(struct lwipy_nic *nic, const u8_t *frame, size_t length)
       return 0;
     default:
       steer->counters.to_first++;
-      return give(steer, 0, frame, length);
+      return give(steer, lwipy_shared_first(steer->shared), frame, length);
   }
 }
 
@@ -186,9 +187,9 @@ pin_flow(struct lwipy_steer *steer, const struct lwipy_flow *flow, int number)
 {
   u64_t hash = lwipy_flow_hash(steer->key, flow, 1);
   if (lwipy_flow_member(hash, steer->count) != number) {
-    steer->counters.pinned += (u64_t)lwipy_pins_set(steer->pins, hash, number);
+    steer->counters.pinned += (u64_t)lwipy_shared_pin(steer->shared, hash, number);
   } else {
-    lwipy_pins_clear(steer->pins, hash);
+    lwipy_shared_unpin(steer->shared, hash);
   }
 }
 
@@ -201,7 +202,7 @@ lets_out(struct lwipy_nic *nic, int number, const u8_t *frame, size_t length)
   enum lwipy_verdict verdict;
   memset(&flow, 0, sizeof(flow));
   verdict = lwipy_flow_read(nic->layer, &flow, frame, length);
-  if (number != 0 && verdict != BY_FLOW && is_said_by_all(nic, &flow, frame, length)) {
+  if (verdict != BY_FLOW && number > lwipy_shared_first(steer->shared) && is_said_by_all(nic, &flow, frame, length)) {
     steer->counters.suppressed++;
     return 0;
   }
@@ -237,8 +238,27 @@ int core_netif_add(int layer, const uint8_t *mac, int mtu);
 
 /* ---- Life ---------------------------------------------------------------------------------------------------------- */
 
+static void
+wire_changes(struct netif *netif, netif_nsc_reason_t reason, const netif_ext_callback_args_t *args)
+{
+  struct lwipy_nic *nic = lwipy_nic_of(netif);
+  LWIP_UNUSED_ARG(args);
+  if ((reason & LWIP_NSC_LINK_CHANGED) && nic != NULL && nic->steer != NULL && nic->steer->own != FRONT) {
+    lwipy_shared_wire(nic->steer->shared, nic->steer->own, netif_is_link_up(netif));
+  }
+}
+
+static void
+listen_to_wires(void)
+{
+  static netif_ext_callback_t listener;
+  if (listener.callback_fn == NULL) {
+    netif_add_ext_callback(&listener, wire_changes);
+  }
+}
+
 int
-core_steer_open(int number, uint64_t key, int count, int own, struct lwipy_pins *pins)
+core_steer_open(int number, uint64_t key, int count, int own, struct lwipy_shared *shared)
 {
   struct lwipy_nic *nic = lwipy_nic(number);
   if (nic == NULL) {
@@ -253,8 +273,10 @@ core_steer_open(int number, uint64_t key, int count, int own, struct lwipy_pins 
   nic->steer->key = key;
   nic->steer->count = count;
   nic->steer->own = own;
-  nic->steer->pins = pins;
-  lwipy_pins_hold(pins);
+  nic->steer->shared = shared;
+  lwipy_shared_hold(shared);
+  lwipy_shared_wire(shared, LWIP_MAX(own, 0), own == FRONT || netif_is_link_up(&nic->netif));
+  listen_to_wires();
   lwipy_link_restage(nic);
   lwipy_wire_restage(nic);
   if (own == FRONT) {
@@ -313,7 +335,10 @@ lwipy_steer_forget(struct lwipy_nic *nic)
         nic->steer->member[i]->front = NULL;
       }
     }
-    lwipy_pins_drop(nic->steer->pins);
+    if (nic->steer->own != FRONT) {
+      lwipy_shared_wire(nic->steer->shared, nic->steer->own, 0);
+    }
+    lwipy_shared_drop(nic->steer->shared);
     mem_free(nic->steer);
     nic->steer = NULL;
   }

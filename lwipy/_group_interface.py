@@ -61,7 +61,7 @@ class GroupInterface(Interface):
         self._ends: list[tuple[Interface, int]] = []
         self._queues: tuple[Interface, ...] = ()
         try:
-            self._pins = ffi.gc(_made(lib.lwipy_pins_new()), lib.lwipy_pins_drop)
+            self._shared = ffi.gc(_made(lib.lwipy_shared_new()), lib.lwipy_shared_drop)
             self._steer(self, -1)
             for member in self._group.stacks:
                 nic = Stack.add_interface(member, mac=mac or None, mtu=mtu, name=name, layer=layer)
@@ -73,7 +73,7 @@ class GroupInterface(Interface):
 
     def _steer(self, at: Interface, own: int) -> None:
         group, core = self._group, at.stack._core
-        check(core, lib.lwipy_steer_open(core, at.number, group.key, len(group.stacks), own, self._pins), self.name)
+        check(core, lib.lwipy_steer_open(core, at.number, group.key, len(group.stacks), own, self._shared), self.name)
 
     def _lead_to(self, nic: Interface) -> None:
         core = self._stack._core
@@ -268,7 +268,7 @@ class GroupInterface(Interface):
         super().remove()
 
 
-def _made(pins: Any) -> Any:
-    if not pins:
+def _made(shared: Any) -> Any:
+    if not shared:
         raise MemoryError
-    return pins
+    return shared

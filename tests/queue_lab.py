@@ -57,7 +57,8 @@ def queued(count: int, way: str, folder: Path) -> Iterator[Lab]:
             theirs = [QemuDgram(there, here) for here, there in ends]
         elif way == "devices":
             pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(count)]
-            ours, theirs = ([FakeTap(pair[end].detach(), CSUM | TSO4 | TSO6) for pair in pairs] for end in (0, 1))
+            ours = [FakeTap(pair[0].detach(), CSUM | TSO4 | TSO6) for pair in pairs]
+            theirs = [FakeTap(pair[1].detach(), CSUM | TSO4 | TSO6) for pair in pairs]
         nic = group.add_interface(ours, ipv4="10.0.0.1/24", ipv6="fd00::1/64")
         if way in ("chance", "one queue"):
             single = peer.add_interface(ipv4="10.0.0.2/24", ipv6="fd00::2/64")

@@ -54,6 +54,7 @@ def test_connections_inwards_reach_every_stack_and_stay_there(lab: Lab, ours: st
             used.add(lab.stack_of(server))
             exchange(server, client)
     assert lab.nic.steering.full == 0
+    assert lab.group.statistics.tcp_chkerr == lab.nic.counters.rx_offload == 0
 
 
 @FAMILIES
@@ -191,6 +192,24 @@ def test_a_queue_without_a_wire_stops_its_own_stack_only() -> None:
         nic.queues[1].link_up = True
         server.settimeout(60)
         assert server.recv(10) == b"later"
+
+
+def test_the_first_stack_with_a_wire_answers_for_all() -> None:
+    with closing(lwipy.StackGroup(3)) as group:
+        nic = group.add_interface([None] * 3, ipv4="10.0.0.1/24")
+        for down, first in (([], 0), ([0], 1), ([0, 1], 2), ([1], 0)):
+            for number, queue in enumerate(nic.queues):
+                queue.link_up = number not in down
+            for queue in nic.queues:
+                group.poll()
+                queue.frames()
+            for asked in (2, first):
+                if asked not in down:
+                    nic.queues[asked].receive(arp_request("10.0.0.1"))
+                    for _ in range(3):
+                        group.poll()
+                    answers = [[is_arp_reply(frame) for frame in queue.frames()].count(True) for queue in nic.queues]
+                    assert answers == [int(number == first) for number in range(3)]
 
 
 def test_frames_and_stages_are_at_the_queues(three: Lab, tmp_path: Path) -> None:
