@@ -53,7 +53,7 @@ def cable_of(kernel: Namespace, kind: type[Tun], count: int, *, offload: bool = 
 )
 def cable(request: pytest.FixtureRequest, kernel: Namespace) -> Iterator[Cable]:
     kind, offload = request.param
-    with cable_of(kernel, kind, 3, offload=offload) as cable:
+    with cable_of(kernel, kind, 2, offload=offload) as cable:
         yield cable
 
 
@@ -112,7 +112,7 @@ def test_connections_to_the_kernel_from_each_stack(cable: Cable, ours: str, thei
 
 
 @FAMILIES
-@pytest.mark.parametrize("size", [0, 9000])
+@pytest.mark.parametrize("size", [1, 9000])
 def test_datagrams_each_way(cable: Cable, ours: str, theirs: str, size: int) -> None:
     kind = family_of(ours)
     with (
