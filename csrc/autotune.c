@@ -10,14 +10,20 @@
  * machine, which hands over segments whole through a device, is not nearer than LEAST_WAY: each side sleeps until the
  * other has used up the window, and what is on its way has to outlast that.
  *
+ * A device that takes long frames (bundle.c) has a reader that keeps each for as long as it copies it: the send buffer
+ * grows until there is room for the next ones meanwhile.
+ *
  * Invariants:
- * 1. Buffers grow only where a round trip takes LEAST_WAY: on shorter ones a larger window has nothing to fill.
+ * 1. Buffers grow only where a round trip takes LEAST_WAY: on shorter ones a larger window has nothing to fill. Beyond
+ *    that, the send buffer grows up to FOR_LONG where frames are long.
  * 2. A window that was announced is never taken back (RFC 9293 3.8.6).
  */
 #include "tcp_endpoint.h"
+#include "netif.h"
 
 #define LEAST_WAY   2000           /* microseconds */
 #define UNKNOWN_WAY 100000
+#define FOR_LONG    ((u32_t)1 << 20)   /* bytes, where frames are long */
 #define PIECE       16             /* segments that are worth waking an application for */
 
 void
@@ -47,6 +53,18 @@ wake(const struct lwipy_sending *sending, struct lwipy_tcp *tcp)
   }
 }
 
+/* How far the send buffer may grow. */
+static u32_t
+most_to_send(const struct lwipy_sending *sending)
+{
+  const struct netif *netif = lwipy_netif_by_index(sending->nic);
+  const struct lwipy_nic *nic = netif != NULL ? lwipy_nic_of(netif) : NULL;
+  if (sending->min_rtt >= LEAST_WAY && sending->min_rtt != UINT32_MAX) {
+    return LWIPY_WND_MAX;
+  }
+  return nic != NULL && nic->long_frames ? FOR_LONG : 0;
+}
+
 void
 lwipy_autotune_send(const struct lwipy_sending *sending)
 {
@@ -55,8 +73,8 @@ lwipy_autotune_send(const struct lwipy_sending *sending)
   if (tcp == NULL) {
     return;
   }
-  if (!tcp->sndbuf_fixed && sending->min_rtt >= LEAST_WAY && sending->min_rtt != UINT32_MAX) {
-    wanted = LWIP_MIN(windows * LWIP_MIN(sending->cwnd, LWIPY_WND_MAX), LWIPY_WND_MAX);
+  if (!tcp->sndbuf_fixed) {
+    wanted = LWIP_MIN(windows * LWIP_MIN(sending->cwnd, LWIPY_WND_MAX), most_to_send(sending));
     if (wanted > tcp->sndbuf) {
       sending->pcb->snd_buf += wanted - tcp->sndbuf;
       tcp->sndbuf = wanted;

@@ -8,13 +8,17 @@
  * all where it lies. The device makes the same segments of it again. Headers that only repeat the first one's need not
  * be made: where the owner says so (`bare`), output.c adds segments that lwIP has not been through.
  *
+ * What a frame costs the kernel, and the acknowledgement that each calls for, is hardly more for a long one. So where it
+ * is known to take them (`is_long`), IPv4's packets are longer than their header can say: it says 0, and the kernel goes
+ * by the frame (BIG TCP, Linux 6.3; by way of a TAP 6.6). IPv6 would want a header of RFC 2675 for it.
+ *
  * Invariants:
  * 1. A bundle's segments differ in sequence number, length, IPv4's identification and checksum, PSH, and sums alone;
  *    each but the last has the first one's length, and a FIN is in the last only. So what the device makes of the frame
  *    is what lwIP made, but for PSH, which only the last one keeps.
  * 2. A bundle never outlives the call that filled it: what it refers to, lwIP does not free and cannot send again
  *    meanwhile (tcp_output_segment_busy), and frames keep their order.
- * 3. The frame's IP packet has at most 65535 bytes.
+ * 3. The frame's IP packet has at most 65535 bytes, or LWIPY_BUNDLE_LONGEST where the owner says so.
  * 4. The first segment has all its headers, and is longer than its payload by as much as `at` says; one that followed
  *    has TCP's alone, not filled in, of the same length.
  */
@@ -63,11 +67,17 @@ is_alike(const u8_t *a, const u8_t *b, const struct lwipy_layout *at)
          is_same(tcp_a, tcp_b, 14, 16) && is_same(tcp_a, tcp_b, 18, tcp_length);
 }
 
+static u32_t
+longest(const struct lwipy_bundle *bundle)
+{
+  return bundle->is_long && bundle->at.version == 4 ? LWIPY_BUNDLE_LONGEST : UINT16_MAX;
+}
+
 static int
 has_room(const struct lwipy_bundle *bundle, u32_t seqno, u32_t payload, u32_t pieces)
 {
   return !bundle->ended && bundle->count < LWIPY_BUNDLE_SEGMENTS && bundle->pieces + pieces <= LWIPY_BUNDLE_PIECES &&
-         bundle->bytes + payload + bundle->at.payload - bundle->at.network <= UINT16_MAX && seqno == bundle->next;
+         bundle->bytes + payload + bundle->at.payload - bundle->at.network <= longest(bundle) && seqno == bundle->next;
 }
 
 static int

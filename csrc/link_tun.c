@@ -8,6 +8,7 @@
  * that is merely down (EIO) costs the frame.
  */
 #include "link.h"
+#include "offload.h"
 
 #ifndef _WIN32
 #include <errno.h>
@@ -31,6 +32,17 @@ has_vanished(int error)
   return error == EBADFD || error == EBADF || error == ENODEV || error == ENXIO;
 }
 
+/* A frame of more than 64 KB, for which the kernel may lack memory while it has some for shorter ones. */
+static int
+is_long(const struct iovec *pieces, int count)
+{
+  size_t length = 0;
+  while (count-- > 0) {
+    length += pieces[count].iov_len;
+  }
+  return length > LWIPY_VNET_LONGEST + LWIPY_VNET_HEADER;
+}
+
 int
 lwipy_tun_write(struct lwipy_link *link, const struct iovec *pieces, int count)
 {
@@ -41,7 +53,7 @@ lwipy_tun_write(struct lwipy_link *link, const struct iovec *pieces, int count)
   if (written >= 0) {
     return 1;
   }
-  if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS) {
+  if (errno == EAGAIN || errno == EWOULDBLOCK || (errno == ENOBUFS && !is_long(pieces, count))) {
     return 0;
   }
   if (has_vanished(errno)) {

@@ -92,6 +92,8 @@ update(struct lwipy_link *link)
     tell_device(link, active);
   }
   nic->sums_by_device = (active & LWIPY_OFFLOAD_CSUM) != 0;
+  nic->long_frames = (active & LWIPY_OFFLOAD_LONG) && !(lwipy_without & LWIPY_WITHOUT_LONG_FRAMES);
+  link->vnet->bundle.is_long = nic->long_frames;
   lwipy_nic_set_sums(nic);
 }
 
@@ -156,7 +158,7 @@ flush(struct lwipy_link *link)
   u8_t head[LWIPY_VNET_HEADER + LWIPY_LONGEST_HEADERS];
   struct lwipy_vnet_header header = {0};
   u32_t i;
-  int count = 1;
+  int result, count = 1;
   if (bundle->count == 0) {
     return;
   }
@@ -168,15 +170,11 @@ flush(struct lwipy_link *link)
   }
   link->nic->count.tx_frames += bundle->followed;
   link->nic->count.tx_bytes += (u64_t)bundle->followed * (bundle->at.payload + bundle->size);
-  switch (emit(link, pieces, count)) {
-    case LWIPY_LINK_FULL:
-      link->nic->count.tx_full += bundle->count;
-      break;
-    case LWIPY_LINK_ERROR:
-      link->nic->count.tx_error += bundle->count;
-      break;
-    default:
-      break;
+  result = emit(link, pieces, count);
+  link->nic->count.tx_full += result == LWIPY_LINK_FULL ? bundle->count : 0;
+  link->nic->count.tx_error += result == LWIPY_LINK_ERROR ? bundle->count : 0;
+  if (result == LWIPY_LINK_ERROR && bundle->bytes > UINT16_MAX && errno != EIO) {
+    lwipy_vnet_agree(link, link->vnet->agreed & ~LWIPY_OFFLOAD_LONG);   /* it does not take them after all */
   }
   lwipy_bundle_clear(bundle);
 }
@@ -387,7 +385,7 @@ lwipy_vnet_close(struct lwipy_link *link)
     }
     free(link->vnet);
     link->vnet = NULL;
-    link->nic->sums_by_device = 0;
+    link->nic->sums_by_device = link->nic->long_frames = 0;
     lwipy_nic_set_sums(link->nic);
   }
 }

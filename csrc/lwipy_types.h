@@ -56,7 +56,8 @@ enum { LWIPY_WITHOUT_MERGE = 1,       /* merge.c */
        LWIPY_WITHOUT_TAIL = 64,       /* output.c */
        LWIPY_WITHOUT_LENDING = 128,   /* lend.c */
        LWIPY_WITHOUT_FOLLOWING = 256,   /* output.c */
-       LWIPY_WITHOUT_LANES = 512 };   /* lane.c */
+       LWIPY_WITHOUT_LANES = 512,     /* lane.c */
+       LWIPY_WITHOUT_LONG_FRAMES = 1024 };   /* bundle.c */
 
 enum { LWIPY_PEEK = 1,       /* what is received stays */
        LWIPY_LAST = 2,       /* an event will say what comes after less than there was room for; nobody asks before */
@@ -73,7 +74,8 @@ enum { LWIPY_LINK_STREAM = 1,     /* each frame behind its length, 32 bits big-e
        LWIPY_LINK_TUN = 3,        /* one frame a read or write: a TAP or TUN device, without packet information */
        LWIPY_LINK_VNET = 4,       /* the same, each frame behind a virtio-net header of 10 bytes */
        LWIPY_LINK_VHOST = 5 };    /* a guest's virtio rings: lwipy_vhost_open() */
-enum { LWIPY_OFFLOAD_CSUM = 1, LWIPY_OFFLOAD_TSO4 = 2, LWIPY_OFFLOAD_TSO6 = 4 };
+enum { LWIPY_OFFLOAD_CSUM = 1, LWIPY_OFFLOAD_TSO4 = 2, LWIPY_OFFLOAD_TSO6 = 4,
+       LWIPY_OFFLOAD_LONG = 8 };   /* IPv4 packets to be cut may be longer than 64 KB, their length is written as 0 */
 enum { LWIPY_LINK_LOST = 1,       /* the link has ended; `reason` says why, 0 for an orderly end */
        LWIPY_LINK_HEARD = 2,      /* the first datagram of a peer */
        LWIPY_LINK_REFUSED = 4 };  /* datagrams are not taken: nobody is there */

@@ -19,6 +19,7 @@ struct lwipy_nic {
   u8_t layer;                          /* LWIPY_L2 or LWIPY_L3 */
   u8_t unchecked;                      /* the user wants no sums made or checked */
   u8_t sums_by_device;                 /* TCP's are left to it (link_vnet.c) */
+  u8_t long_frames;                    /* and it is given TCP's segments in frames beyond 64 KB */
   u8_t deliver;                        /* somebody waits to be told of frames for the wire */
   u8_t prefix6[LWIP_IPV6_NUM_ADDRESSES];   /* of the addresses the user gave; 0 for those from a router */
   ip6_addr_t gateway6;                 /* any: none */

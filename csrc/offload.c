@@ -154,9 +154,10 @@ static u16_t
 pseudo_sum(const u8_t *ip, const struct lwipy_layout *at, size_t segment)
 {
   size_t addresses = at->version == 4 ? 8 : 32;
-  u8_t rest[4] = {0, at->protocol};
+  u8_t rest[6] = {0, at->protocol};
   u32_t sum = lwipy_checksum(ip + (at->version == 4 ? 12 : 8), (int)addresses);
-  put_be16(rest + 2, segment);
+  put_be16(rest + 2, segment >> 16);
+  put_be16(rest + 4, segment);
   sum += lwipy_checksum(rest, sizeof(rest));
   return (u16_t)((sum & 0xffff) + (sum >> 16));
 }
@@ -168,7 +169,8 @@ lwipy_offload_leave_sum(struct lwipy_vnet_header *header, u8_t *headers, const s
   size_t segment = at->payload - at->transport + payload;
   u16_t sum;
   if (at->version == 4) {
-    put_be16(ip + 2, at->transport - at->network + segment);
+    size_t packet = at->transport - at->network + segment;
+    put_be16(ip + 2, packet <= UINT16_MAX ? packet : 0);
     memset(ip + 10, 0, 2);
     sum = (u16_t)~lwipy_checksum(ip, at->transport - at->network);
     memcpy(ip + 10, &sum, sizeof(sum));

@@ -49,14 +49,15 @@ void lwipy_offload_cut(const struct lwipy_vnet_header *header, uint8_t *frame, s
                        void (*give)(void *to, const uint8_t *frame, size_t length), void *to);
 
 /* Has the device sum up a TCP packet that consists of these headers and `payload` bytes: its length, IPv4's checksum
-   and the sum of TCP's pseudo header are written into it. */
+   and the sum of TCP's pseudo header are written into it. A length beyond 16 bits is written as 0. */
 void lwipy_offload_leave_sum(struct lwipy_vnet_header *header, uint8_t *headers, const struct lwipy_layout *at,
                              size_t payload);
 
 /* ---- bundle.c ----------------------------------------------------------------------------------------------------- */
 
-#define LWIPY_BUNDLE_SEGMENTS 128
-#define LWIPY_BUNDLE_PIECES   256  /* pbufs of all the segments */
+#define LWIPY_BUNDLE_SEGMENTS 136
+#define LWIPY_BUNDLE_PIECES   320  /* pbufs of all the segments */
+#define LWIPY_BUNDLE_LONGEST  ((u32_t)192 << 10)   /* bytes of an IP packet, where the device takes such */
 #define LWIPY_LONGEST_HEADERS (14 + 60 + 60)
 
 struct lwipy_bundle {
@@ -68,6 +69,7 @@ struct lwipy_bundle {
   uint8_t ended;                   /* nothing can follow */
   uint8_t flags;                   /* of TCP: PSH and FIN of any segment */
   uint8_t bare;                    /* set by whose it is: segments may follow without headers of their own */
+  uint8_t is_long;                 /* and: IPv4's packets may have LWIPY_BUNDLE_LONGEST bytes, not just 65535 */
   uint32_t followed;               /* such segments */
   uint16_t id;                     /* IPv4's, of the next segment: the device counts on from a frame's */
   struct pbuf *segments[LWIPY_BUNDLE_SEGMENTS];

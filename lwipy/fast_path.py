@@ -20,6 +20,7 @@ class FastPath(enum.IntFlag):
     TAIL = lib.LWIPY_WITHOUT_TAIL  #: what is sent is appended to what is in flight without a walk over it (output.c)
     FOLLOWING = lib.LWIPY_WITHOUT_FOLLOWING  #: of segments that leave as one frame, one gets headers (output.c)
     LANES = lib.LWIPY_WITHOUT_LANES  #: frames go between the threads of a group without a lock (lane.c)
+    LONG_FRAMES = lib.LWIPY_WITHOUT_LONG_FRAMES  #: frames for a device that cuts are not bound to 64 KB (bundle.c)
 
     @classmethod
     def named(cls, names: str) -> FastPath:

@@ -11,6 +11,7 @@ from kernel_peer import Namespace, namespace, need
 from links import eventually, exchange
 
 import lwipy
+from lwipy._native import lib
 from lwipy.links import Pcap, Tap, Tun
 
 MEGABYTE = 1 << 20
@@ -57,6 +58,17 @@ def test_every_byte_both_ways(kernel: Namespace, make: type[Tun], offload: bool,
         assert stack.statistics.tcp_chkerr == 0
 
 
+@pytest.mark.parametrize(("release", "takes"), [("6.5.13-arch", 0), ("6.6.0", lib.LWIPY_OFFLOAD_LONG), ("unknown", 0)])
+def test_only_a_kernel_that_has_them_is_given_long_frames(
+    kernel: Namespace, monkeypatch: pytest.MonkeyPatch, release: str, takes: int
+) -> None:
+    monkeypatch.setattr("platform.release", lambda: release)
+    link = kernel.inside(Tap)
+    assert link.offload
+    assert link._offloads & lib.LWIPY_OFFLOAD_LONG == takes
+    link.detach()
+
+
 @FAMILIES
 @pytest.mark.parametrize("off", [("tso", "gso", "gro"), ("tx",), ("sg",)], ids="-".join)
 def test_whatever_the_kernel_leaves_to_its_device(kernel: Namespace, off: tuple[str, ...], family: int) -> None:
@@ -77,6 +89,25 @@ def test_peers_with_small_segments_and_windows(kernel: Namespace, options: dict[
     with lwipy.Stack() as stack:
         stack.add_interface(link, ipv4="10.0.0.1/24", ipv6="fd00::1/64")
         exchanged(kernel, stack, family, MEGABYTE // 2, **options)
+
+
+@pytest.mark.parametrize("offload", [True, False], ids=["offload", "plain"])
+def test_what_the_kernel_passes_on_it_cuts_to_what_the_next_device_takes(kernel: Namespace, offload: bool) -> None:
+    """Frames beyond 64 KB included, for which no device asks."""
+    links = kernel.inside(Tap), kernel.inside(lambda: Tap(offload=offload))
+    kernel.ip("link", "add", "bridge", "type", "bridge")
+    kernel.set_up("bridge")
+    for link in links:
+        kernel.ip("link", "set", link.name, "master", "bridge")
+        kernel.set_up(link.name)
+    with lwipy.Stack() as near, lwipy.Stack() as far:
+        near.add_interface(links[0], ipv4="10.0.0.1/24")
+        far.add_interface(links[1], ipv4="10.0.0.2/24")
+        with far.create_server(("10.0.0.2", 80)) as server, near.create_connection(("10.0.0.2", 80), 20) as here:
+            there, _ = server.accept()
+            with there:
+                exchange(here, there, 8 * MEGABYTE)
+        assert near.statistics.tcp_chkerr == far.statistics.tcp_chkerr == 0
 
 
 def test_a_line_that_loses(kernel: Namespace) -> None:

@@ -47,6 +47,7 @@ class Master(Device):
         self.turn = turn
         self.waiting: list[bytes] = []
         self.cut_into: list[int] = []
+        self.lengths: list[int] = []
         self.file = os.memfd_create("guest", os.MFD_ALLOW_SEALING)
         os.ftruncate(self.file, MEMORY)
         fcntl.fcntl(self.file, fcntl.F_ADD_SEALS, seals)

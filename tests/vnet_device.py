@@ -19,7 +19,7 @@ from lwipy.links.descriptor import DescriptorLink
 
 NEEDS_CSUM, DATA_VALID = 1, 2
 NONE, TCPV4, UDP, TCPV6 = 0, 1, 3, 4
-CSUM, TSO4, TSO6 = 1, 2, 4
+CSUM, TSO4, TSO6, LONG = 1, 2, 4, 8
 
 
 class Header(NamedTuple):
@@ -74,6 +74,7 @@ class Device:
         self.fd = ours.detach()
         self.waiting: list[bytes] = []  # what the socket pair has no room for yet
         self.cut_into: list[int] = []  # of each frame that was to be cut: into how many
+        self.lengths: list[int] = []  # and how long its packet was
 
     def close(self) -> None:
         self.wire.close()
@@ -97,7 +98,7 @@ class Device:
         found: list[bytes] = []
         while True:
             try:
-                message = self.wire.recv(1 << 17)
+                message = self.wire.recv(1 << 18)
             except BlockingIOError:
                 return found
             if not message:
@@ -127,7 +128,9 @@ class Device:
         assert header.csum_offset == 16
         assert header.gso_size >= 1
         length = struct.unpack_from("!H", frame, ip + (2 if version == 4 else 4))[0] + (40 if version == 6 else 0)
-        assert ip + length == len(frame), "the IP header's length is not the frame's"
+        self.lengths.append(len(frame) - ip)
+        expected = len(frame) - ip if version == 6 or len(frame) - ip <= 0xFFFF else 0
+        assert length == expected, "the IP header's length is not the frame's"
         if version == 4:
             assert total(frame[ip : ip + 20]) == 0xFFFF, "IPv4's checksum"
         payload = tcp + (frame[tcp + 12] >> 4) * 4
@@ -135,7 +138,7 @@ class Device:
         # The sum of the pseudo header covers the whole; each piece gets its own.
         addresses = frame[ip + 12 : ip + 20] if version == 4 else frame[ip + 8 : ip + 40]
         assert frame[tcp + 16 : tcp + 18] == struct.pack(
-            "!H", total(addresses + struct.pack("!HH", 6, len(frame) - tcp))
+            "!H", total(addresses + struct.pack("!HI", 6, len(frame) - tcp))
         )
         (seq,) = struct.unpack_from("!I", frame, tcp + 4)
         pieces: list[bytes] = []

@@ -21,6 +21,7 @@ import fcntl
 import logging
 import os
 import platform
+import re
 import struct
 import sys
 from collections.abc import Callable
@@ -52,6 +53,8 @@ _TUNSETVNETHDRSZ: Final = _WRITE | 0x454D8
 _VNET_HEADER: Final = 10  # bytes
 # TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6; the core's bits are the same
 _OFFLOADS: Final = (1 | 2 | 4, 1)
+# Since when the kernel has IPv4 packets beyond 64 KB, and a TUN device's memory for frames of that length.
+_LONG_FRAMES_SINCE: Final = (6, 6)
 _IFREQ: Final = struct.Struct("16sH22x")
 
 _LONGEST_NAME: Final = 15
@@ -156,13 +159,14 @@ class Tun(DescriptorLink):
                 fcntl.ioctl(self._fd, _TUNSETOFFLOAD, offloads)
             except OSError:
                 continue
-            return offloads
+            is_all = offloads == _OFFLOADS[0]
+            return offloads | lib.LWIPY_OFFLOAD_LONG if is_all and _kernel() >= _LONG_FRAMES_SINCE else offloads
         return 0
 
     @property
     def offload(self) -> bool:
         """Whether the kernel cuts and sums up for this link's TCP."""
-        return self._offloads == _OFFLOADS[0]
+        return self._offloads & _OFFLOADS[0] == _OFFLOADS[0]
 
     def _explained(self, error: OSError, name: str | None) -> OSError:
         what = name or f"a new {self._kind.upper()} device"
@@ -209,6 +213,12 @@ class Tap(Tun):
     layer = 2
     _kind = "tap"
     _flag = _IFF_TAP
+
+
+def _kernel() -> tuple[int, ...]:
+    """The kernel's version, as far as it is known: (6, 12)."""
+    found = re.match(r"(\d+)\.(\d+)", platform.release())
+    return tuple(map(int, found.groups())) if found else (0, 0)
 
 
 def _checked(wanted: str, name: str | None) -> str:
