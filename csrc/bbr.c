@@ -242,7 +242,7 @@ set_window(struct lwipy_bbr *bbr, struct lwipy_sending *sending, const struct lw
 {
   u32_t mss = sending->pcb->mss, least = LEAST * mss, target = product(bbr, bbr->window_gain, mss);
   u32_t pipe = lwipy_sending_pipe(sending), cwnd = sending->cwnd;
-  target += 3 * lwipy_sending_quantum(sending) + surplus(bbr);    /* what waits to go, on both sides, in one piece */
+  target += 3 * lwipy_tempo_quantum(sending) + surplus(bbr);    /* what waits to go, on both sides, in one piece */
   if (sending->phase != bbr->was_phase) {
     if (sending->phase == LWIPY_OPEN) {
       cwnd = LWIP_MAX(cwnd, bbr->prior_cwnd);

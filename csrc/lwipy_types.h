@@ -57,7 +57,8 @@ enum { LWIPY_WITHOUT_MERGE = 1,       /* merge.c */
        LWIPY_WITHOUT_LENDING = 128,   /* lend.c */
        LWIPY_WITHOUT_FOLLOWING = 256,   /* output.c */
        LWIPY_WITHOUT_LANES = 512,     /* lane.c */
-       LWIPY_WITHOUT_LONG_FRAMES = 1024 };   /* bundle.c */
+       LWIPY_WITHOUT_LONG_FRAMES = 1024,   /* bundle.c */
+       LWIPY_WITHOUT_TEMPO = 2048 };  /* tempo.c */
 
 enum { LWIPY_PEEK = 1,       /* what is received stays */
        LWIPY_LAST = 2,       /* an event will say what comes after less than there was room for; nobody asks before */

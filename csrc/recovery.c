@@ -10,7 +10,7 @@
  *   any - the timeout -> timed out: everything that is old enough is taken for lost, and sent again beginning with one
  *     segment. If then something arrives that was not sent again, the timeout was for nothing (F-RTO, RFC 5682).
  *   either ends when everything is acknowledged that was sent before it began. If by then the peer has reported
- *     every segment sent again as needless, the reduction of the window is undone.
+ *     every segment sent again as needless, or none was sent again, the reduction of the window is undone.
  *
  * A peer without SACK is treated as RFC 6582 says: each duplicate is taken to say that something has arrived, three
  * begin recovery, and a partial acknowledgement says what is lost next.
@@ -274,13 +274,26 @@ move_window(struct lwipy_sending *sending, struct lwipy_ack *ack, int progress)
   } else if (ack->delivered > 0 && (sending->phase == LWIPY_OPEN || progress)) {
     sending->controller->on_ack(sending, ack);
   }
+  if (!sending->controller->alone) {
+    lwipy_tempo_follow(sending);
+  }
   lwipy_autotune_send(sending);
+}
+
+/* All that was taken for lost has arrived before any of it was sent again: it was late, and no DSACK will say so. */
+static int
+needless(const struct lwipy_sending *sending, const struct lwipy_ack *ack)
+{
+  return ack->original && sending->flight.lost == 0 && sending->undo_cwnd != 0 && sending->undo_again == 0;
 }
 
 static void
 change_phase(struct lwipy_sending *sending, struct lwipy_ack *ack)
 {
   if (sending->phase == LWIPY_TIMED_OUT && sending->suspect && ack->original) {
+    undo(sending);
+  }
+  if (sending->phase == LWIPY_RECOVERING && needless(sending, ack)) {
     undo(sending);
   }
   if (sending->phase != LWIPY_OPEN && TCP_SEQ_GEQ(sending->una, sending->point)) {

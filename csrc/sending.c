@@ -31,9 +31,8 @@
 
 #define EXT_ARG         1
 #define INITIAL_WINDOW  10         /* segments, RFC 6928 */
-#define QUANTUM         1000       /* microseconds of the pace that may go at once */
+#define HEADERS         54         /* bytes of a frame: Ethernet, IPv4, TCP */
 #define BETWEEN_CALLS   500        /* microseconds: so long an application that has more may be away */
-#define LATEST          2000       /* microseconds: a driver that wakes so late makes up for it */
 
 static struct lwipy_sending *current;
 static struct lwipy_arrival arrival;
@@ -117,15 +116,6 @@ lwipy_sending_shaken(struct tcp_pcb *pcb)
   u32_t rtt = pcb->bytes_acked > 1 ? lwipy_now32() - pcb->bytes_acked : 0;
   pcb->bytes_acked = pcb->bytes_acked > 1 ? LWIP_MIN(LWIP_MAX(rtt, 1), 60000000) : 0;
   return pcb->bytes_acked;
-}
-
-void
-lwipy_sending_pace(struct lwipy_sending *sending, u32_t most)
-{
-  sending->most_rate = most;
-  if (!sending->controller->alone) {
-    sending->pacing_rate = most;
-  }
 }
 
 /* ---- In ------------------------------------------------------------------------------------------------------------- */
@@ -263,10 +253,7 @@ lwipy_sending_out(struct tcp_pcb *pcb, const struct tcp_hdr *header, u32_t lengt
   }
   sending->prr_out += length;
   sending->sent_at = lwipy_latest();
-  if (sending->pacing_rate != 0) {
-    sending->pace_due = LWIP_MAX(sending->pace_due, sending->sent_at - LATEST) +
-                        (int64_t)((u64_t)(length + 54) * 1000000 / sending->pacing_rate);
-  }
+  lwipy_tempo_sent(sending, length + HEADERS);
   if (sending->alarm == LWIPY_NO_ALARM) {
     lwipy_sending_arm(sending);
   }
@@ -277,29 +264,6 @@ lwipy_sending_pipe(const struct lwipy_sending *sending)
 {
   u32_t arrived = (u32_t)sending->dupacks * sending->pcb->mss;
   return sending->flight.pipe > arrived ? sending->flight.pipe - arrived : 0;
-}
-
-u32_t
-lwipy_sending_quantum(const struct lwipy_sending *sending)
-{
-  u64_t bytes = sending->pacing_rate * QUANTUM / 1000000;
-  return (u32_t)LWIP_MAX(LWIP_MIN(bytes, UINT32_MAX / 4), 2u * sending->pcb->mss);
-}
-
-/* After this the next time is in the future: there is an alarm for it, unless the window is the limit. */
-static u32_t
-paced(struct lwipy_sending *sending, u32_t room)
-{
-  int64_t late = lwipy_latest() - sending->pace_due;
-  u64_t owed;
-  if (sending->pacing_rate == 0) {
-    return room;
-  }
-  if (late < 0) {
-    return 0;
-  }
-  owed = sending->pacing_rate * (u64_t)LWIP_MIN(late, LATEST) / 1000000;
-  return (u32_t)LWIP_MIN(lwipy_sending_quantum(sending) + owed, room);
 }
 
 static void
@@ -371,7 +335,7 @@ lwipy_sending_output(struct tcp_pcb *pcb)
   if (pipe == 0 && pcb->unsent != NULL) {
     room = LWIP_MAX(room, pcb->unsent->len);     /* cut when the maximum was larger */
   }
-  allowed = paced(sending, room);
+  allowed = lwipy_tempo_allows(sending, room);
   if (sending->flight.lost > 0 && allowed > 0) {
     allowed = lwipy_repair(sending, allowed);
   }

@@ -82,10 +82,15 @@ void lwipy_sending_output(struct tcp_pcb *pcb);       /* in the place of tcp_out
 
 void lwipy_sending_syn(struct tcp_pcb *pcb);          /* a SYN goes out */
 u32_t lwipy_sending_shaken(struct tcp_pcb *pcb);      /* the handshake is over: the round trip it took, or 0 */
-void lwipy_sending_pace(struct lwipy_sending *sending, u32_t most);   /* SO_MAX_PACING_RATE */
-u32_t lwipy_sending_quantum(const struct lwipy_sending *sending);    /* what the pace lets through at once, bytes */
 void lwipy_sending_hunger(struct lwipy_sending *sending);   /* before the application's bytes: had it nothing? */
 u32_t lwipy_sending_pipe(const struct lwipy_sending *sending);
+
+/* ---- tempo.c ---------------------------------------------------------------------------------------------------- */
+void lwipy_tempo_limit(struct lwipy_sending *sending, u32_t most);    /* SO_MAX_PACING_RATE */
+void lwipy_tempo_follow(struct lwipy_sending *sending);               /* the window, which has moved */
+u32_t lwipy_tempo_quantum(const struct lwipy_sending *sending);       /* what may go at once, bytes */
+u32_t lwipy_tempo_allows(const struct lwipy_sending *sending, u32_t room);   /* so many bytes of `room` now */
+void lwipy_tempo_sent(struct lwipy_sending *sending, u32_t length);
 
 /* ---- output.c --------------------------------------------------------------------------------------------------- */
 void lwipy_output(struct lwipy_sending *sending);     /* tcp_output() */

@@ -140,7 +140,7 @@ lwipy_tcp_start(struct lwipy_tcp *tcp)
        this never gets less: a peer that begins with a closed window must not start at the full size. */
     tcp->pcb->snd_wnd_max = LWIP_MAX(tcp->pcb->snd_wnd_max, 2 * LEAST_MSS);
     if (lwipy_sending_start(tcp->pcb, tcp->congestion) != NULL && tcp->most_rate != 0) {
-      lwipy_sending_pace(lwipy_sending_of(tcp->pcb), tcp->most_rate);
+      lwipy_tempo_limit(lwipy_sending_of(tcp->pcb), tcp->most_rate);
     }
     lwipy_limit_in_flight(tcp->pcb, ip_route(&tcp->pcb->local_ip, &tcp->pcb->remote_ip));
   }

@@ -181,7 +181,7 @@ lwipy_tcp_set_option(struct lwipy_end *end, int option, int value)
     case LWIPY_OPT_MAX_PACING:
       tcp->most_rate = (u32_t)value;
       if (pcb != NULL && pcb->state != LISTEN && lwipy_sending_of(pcb) != NULL) {
-        lwipy_sending_pace(lwipy_sending_of(pcb), tcp->most_rate);
+        lwipy_tempo_limit(lwipy_sending_of(pcb), tcp->most_rate);
       }
       return 0;
     case LWIPY_OPT_KEEPIDLE:

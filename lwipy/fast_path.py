@@ -21,6 +21,7 @@ class FastPath(enum.IntFlag):
     FOLLOWING = lib.LWIPY_WITHOUT_FOLLOWING  #: of segments that leave as one frame, one gets headers (output.c)
     LANES = lib.LWIPY_WITHOUT_LANES  #: frames go between the threads of a group without a lock (lane.c)
     LONG_FRAMES = lib.LWIPY_WITHOUT_LONG_FRAMES  #: frames for a device that cuts are not bound to 64 KB (bundle.c)
+    TEMPO = lib.LWIPY_WITHOUT_TEMPO  #: a window is sent at a rate, not in bursts; on ways of 2 ms and more (tempo.c)
 
     @classmethod
     def named(cls, names: str) -> FastPath:
