@@ -8,7 +8,8 @@
  * read more than a part of the buffer, the buffer limits (dynamic right-sizing, as in Linux). How long a round trip is
  * the receiving side knows from the handshake; if that had to be repeated, it assumes UNKNOWN_WAY. A kernel of this
  * machine, which hands over segments whole through a device, is not nearer than LEAST_WAY: each side sleeps until the
- * other has used up the window, and what is on its way has to outlast that.
+ * other has used up the window, and what is on its way has to outlast that. There NEAR_MOST is enough: all windows
+ * together have to lie in the device's queue, which is 500 frames, and drops what is more.
  *
  * A device that takes long frames (bundle.c) has a reader that keeps each for as long as it copies it: the send buffer
  * grows until there is room for the next ones meanwhile.
@@ -22,6 +23,7 @@
 #include "netif.h"
 
 #define LEAST_WAY   2000           /* microseconds */
+#define NEAR_MOST   ((u32_t)1 << 20)
 #define UNKNOWN_WAY 100000
 #define FOR_LONG    ((u32_t)1 << 20)   /* bytes, where frames are long */
 #define PIECE       16             /* segments that are worth waking an application for */
@@ -88,15 +90,15 @@ void
 lwipy_autotune_received(struct lwipy_tcp *tcp, u32_t length)
 {
   struct tcp_pcb *pcb = tcp->pcb;
-  u32_t now = lwipy_now32(), wanted;
-  if (tcp->rcvbuf_fixed || !(pcb->flags & TF_WND_SCALE) || tcp->rcvbuf >= LWIPY_WND_MAX || tcp->way < LEAST_WAY) {
+  u32_t now = lwipy_now32(), wanted, most = tcp->way > LEAST_WAY ? LWIPY_WND_MAX : NEAR_MOST;
+  if (tcp->rcvbuf_fixed || !(pcb->flags & TF_WND_SCALE) || tcp->rcvbuf >= most || tcp->way < LEAST_WAY) {
     return;
   }
   tcp->read += length;
   if (now - tcp->read_since < tcp->way) {
     return;
   }
-  wanted = LWIP_MIN(tcp->read, LWIPY_WND_MAX / 4) * 4;
+  wanted = LWIP_MIN(tcp->read, most / 4) * 4;
   if (tcp->read > tcp->rcvbuf / 4 && now - tcp->read_since < 4 * tcp->way && wanted > tcp->rcvbuf) {
     pcb->rcv_wnd += wanted - tcp->rcvbuf;
     tcp->rcvbuf = wanted;
