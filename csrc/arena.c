@@ -6,6 +6,10 @@
  * connection is few small blocks and there may be many; larger ones are four to a doubling, so at most a quarter is
  * wasted. lwIP allocates few distinct sizes, so the lists serve nearly every call. When the stretch is used up, a small
  * block may come from a list of larger ones: what was packets once must not be lost to everything else.
+ * A fault for each page costs more than clearing it: beyond the first megabyte pages are populated in batches, and from
+ * the next boundary on they are large. But a hypervisor may have taken back what its guest had free, and give a large
+ * page again piece by piece, in milliseconds, while the guest still has small ones at hand. So the first touch of each
+ * large one is timed, and after a slow one all are small.
  *
  * Invariants:
  * 1. A block belongs to its class for ever; memory goes back to the system when the core is closed, at once.
@@ -41,7 +45,8 @@
 #define CLASSES     (SMALL + (MAX_SHIFT - SMALL_SHIFT) * 4)
 #define BORROW      12                   /* classes above its own, for a small block in need */
 #define COMMIT_STEP ((size_t)1 << 20)
-#define PLAIN       ((size_t)1 << 20)    /* what most stacks never exceed comes in small pages, the rest in large ones */
+#define PLAIN       ((size_t)1 << 20)    /* what most stacks never exceed comes page by page */
+#define BATCH       ((size_t)128 << 10)  /* populated at once */
 #define MOST        ((size_t)UINT32_MAX * 8)   /* what buckets.h can tell places in */
 #define MARK_USED   0x75736564u
 #define MARK_FREE   0x66726565u
@@ -53,8 +58,39 @@ struct header {
 
 u8_t *lwipy_arena;
 static u8_t *top, *committed, *end;
+static u8_t *entered, *large;            /* how far pages were seen to, and where large ones begin */
 static struct header *free_list[CLASSES];
 static size_t used;
+
+/* The boundary there, or behind it. */
+static u8_t *
+page_after(u8_t *at)
+{
+  return at + (0 - (uintptr_t)at) % LWIPY_PAGE;
+}
+
+/* What is used grows beyond `entered`, as far as `next`. */
+static void
+enter_pages(u8_t *next)
+{
+  int slow;
+  if (entered < large) {
+    size_t batches = ((size_t)(next - entered) + BATCH - 1) / BATCH * BATCH;
+    batches = LWIP_MIN(batches, (size_t)(large - entered));
+    lwipy_populate(entered, batches);
+    entered += batches;
+    return;
+  }
+  UNPOISON(entered, sizeof(struct header));
+  slow = lwipy_page_is_slow(entered);
+  POISON(entered, sizeof(struct header));
+  entered = LWIP_MIN(page_after(next), end);
+  large = entered;
+  if (slow) {
+    lwipy_enlarge_pages(entered, (size_t)(end - entered), 0);
+    large = end;
+  }
+}
 
 int
 lwipy_arena_open(size_t limit)
@@ -68,9 +104,9 @@ lwipy_arena_open(size_t limit)
   }
   top = committed = lwipy_arena;
   end = lwipy_arena + limit;
-  if (limit > PLAIN) {
-    lwipy_enlarge_pages(lwipy_arena + PLAIN, limit - PLAIN);
-  }
+  entered = limit > PLAIN ? lwipy_arena + PLAIN : end;
+  large = LWIP_MIN(page_after(entered), end);
+  lwipy_enlarge_pages(large, (size_t)(end - large), 1);
   POISON(lwipy_arena, limit);
   return 0;
 }
@@ -147,6 +183,9 @@ extend(u32_t class)
       return NULL;
     }
     committed += step;
+  }
+  if (top + size > entered) {
+    enter_pages(top + size);
   }
   UNPOISON(block, sizeof(*block));
   block->class = class;

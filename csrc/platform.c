@@ -44,13 +44,6 @@ lwipy_commit(void *start, size_t length)
 }
 
 void
-lwipy_enlarge_pages(void *start, size_t length)
-{
-  (void)start;
-  (void)length;
-}
-
-void
 lwipy_unreserve(void *start, size_t length)
 {
   (void)length;
@@ -128,18 +121,6 @@ lwipy_commit(void *start, size_t length)
 }
 
 void
-lwipy_enlarge_pages(void *start, size_t length)
-{
-#ifdef MADV_HUGEPAGE
-  uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = ((uintptr_t)start + page - 1) & ~(page - 1);
-  madvise((void *)at, length - (at - (uintptr_t)start), MADV_HUGEPAGE);
-#else
-  (void)start;
-  (void)length;
-#endif
-}
-
-void
 lwipy_unreserve(void *start, size_t length)
 {
   munmap(start, length);
@@ -172,5 +153,73 @@ void
 lwipy_file_close(int fd)
 {
   close(fd);
+}
+#endif
+
+/* ---- Pages: what Linux alone can be told of them ------------------------------------------------------------ */
+
+#ifdef __linux__
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23       /* Linux 5.14; where it is not known, pages come as they are touched */
+#endif
+
+static void
+advise(void *start, size_t length, int advice)
+{
+  uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = ((uintptr_t)start + page - 1) & ~(page - 1);
+  if (at - (uintptr_t)start < length) {
+    madvise((void *)at, length - (at - (uintptr_t)start), advice);
+  }
+}
+
+void
+lwipy_enlarge_pages(void *start, size_t length, int on)
+{
+  advise(start, length, on ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+}
+
+void
+lwipy_populate(void *start, size_t length)
+{
+  advise(start, length, MADV_POPULATE_WRITE);
+}
+
+static int64_t
+thread_ns(void)
+{
+  struct timespec used;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+  return (int64_t)used.tv_sec * 1000000000 + used.tv_nsec;
+}
+
+/* By the thread's own time: what others do on this processor meanwhile says nothing of the page. */
+int
+lwipy_page_is_slow(void *at)
+{
+  int64_t before = thread_ns();
+  *(volatile char *)at = 0;
+  return thread_ns() - before > LWIPY_PAGE_NS;
+}
+#else
+void
+lwipy_enlarge_pages(void *start, size_t length, int on)
+{
+  (void)start;
+  (void)length;
+  (void)on;
+}
+
+int
+lwipy_page_is_slow(void *at)
+{
+  (void)at;
+  return 0;
+}
+
+void
+lwipy_populate(void *start, size_t length)
+{
+  (void)start;
+  (void)length;
 }
 #endif

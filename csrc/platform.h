@@ -57,12 +57,21 @@ typedef pthread_t lwipy_thread;
 #define LWIPY_EXPORT __attribute__((visibility("default")))
 #endif
 
+#define LWIPY_PAGE    ((size_t)2 << 20)           /* a large one */
+#ifdef LWIPY_CHECKS
+#define LWIPY_PAGE_NS 0                           /* both ways are gone: this one with sanitizers, the other without */
+#else
+#define LWIPY_PAGE_NS 1000000                     /* it takes a fifth of that to clear, and about that as small ones */
+#endif
+
 int64_t lwipy_monotonic(void);                    /* microseconds */
 int64_t lwipy_monotonic_ns(void);
 int lwipy_system_random(void *out, size_t length); /* 0, or -1 */
 void *lwipy_reserve(size_t length);               /* address space that costs memory only where touched */
 int lwipy_commit(void *start, size_t length);     /* makes a part of it usable; nothing to do on POSIX */
-void lwipy_enlarge_pages(void *start, size_t length);   /* few large ones, where the system can, as they are touched */
+void lwipy_enlarge_pages(void *start, size_t length, int on);   /* few large ones, where the system can, once touched */
+void lwipy_populate(void *start, size_t length);  /* with zeroed memory at once, where the system can */
+int lwipy_page_is_slow(void *at);                 /* a large one, touched for the first time: small ones come faster */
 void lwipy_unreserve(void *start, size_t length);
 
 /* Writes what `fd` takes without waiting: bytes, 0 for none now, or -1 and errno. A regular file takes everything. */
