@@ -79,7 +79,9 @@ enter_pages(u8_t *next)
     batches = LWIP_MIN(batches, (size_t)(large - entered));
     lwipy_populate(entered, batches);
     entered += batches;
-    return;
+  }
+  if (next <= entered) {
+    return;                        /* later, what lies behind would be somebody's already */
   }
   UNPOISON(entered, sizeof(struct header));
   slow = lwipy_page_is_slow(entered);
