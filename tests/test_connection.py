@@ -51,14 +51,28 @@ def test_the_number_and_kind_of_arguments_is_looked_at(joined: Joined, name: str
     for arguments in [(), (None,), (b"", 1, 2), (3.5,), ("text",), (object(),)]:
         with pytest.raises((TypeError, BufferError)):
             method(*arguments)
-    wrong: list[dict[str, Any]] = [{"data": b""}, {"flags": 1}, {"size": 1}]
+    with pytest.raises(TypeError):
+        next(iter(method, None))  # a call without any memory of arguments
+    wrong: list[dict[str, Any]] = [{"flags": 1}, {"peek": True}, {"flags": 1, "peek": True}]
     for keywords in wrong:
         with pytest.raises(TypeError):
             method(**keywords)
+    too_many: list[dict[str, Any]] = [{"flags": 1}, {"data": b""}, {"size": 1}, {"buffer": bytearray(1)}]
+    for keywords in too_many:
         with pytest.raises(TypeError):
             method(1 if name == "recv" else bytearray(1), **keywords)
     with pytest.raises(TypeError):
         getattr(TcpEndpoint, name)(object(), b"")
+
+
+def test_arguments_may_be_named(joined: Joined) -> None:
+    assert joined.client.send(data=b"some") + joined.client.send_if_room(data=b"thing") == 9
+    until(joined, lambda: waiting(joined) == 9)
+    buffer = bytearray(4)
+    assert joined.server.recv_into(peek=True, buffer=buffer) == 4
+    assert joined.server.recv_into_if_any(buffer=buffer, peek=True) == 4
+    assert joined.server.recv_into(buffer=buffer) == 4
+    assert (bytes(buffer), joined.server.recv(size=100)) == (b"some", b"thing")
 
 
 def test_what_is_sent_may_be_any_bytes_in_a_row(joined: Joined) -> None:

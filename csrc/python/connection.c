@@ -87,30 +87,46 @@ answer(const struct call *call, int64_t result, PyObject *nothing, const char *w
 
 /* ---- Arguments ------------------------------------------------------------------------------------------------------ */
 
-/* 0, and an exception, unless there is one argument, and none by name. */
 static int
-is_one(Py_ssize_t given, PyObject *keywords)
+is_called(PyObject *name, const char *text)
 {
-  if (given == 1 && (keywords == NULL || PyTuple_Size(keywords) == 0)) {
-    return 1;
-  }
-  PyErr_SetString(PyExc_TypeError, "expected one argument, by position");
-  return 0;
+  return PyUnicode_CompareWithASCIIString(name, text) == 0;
 }
 
-/* The flags of (buffer, peek=False), where `most` are given by position at most; -1 and an exception: it is not that. */
-static int
-flags_of(PyObject *const *arguments, Py_ssize_t given, PyObject *keywords, Py_ssize_t most)
+/* The only argument, which is `name`, maybe called so; NULL, and an exception: others were given, or none. */
+static PyObject *
+argument(PyObject *const *arguments, Py_ssize_t given, PyObject *keywords, const char *name)
 {
   Py_ssize_t named = keywords != NULL ? PyTuple_Size(keywords) : 0;
-  int peek;
-  if (given < 1 || given > most || given + named > 2 ||
-      (named > 0 && PyUnicode_CompareWithASCIIString(PyTuple_GetItem(keywords, 0), "peek") != 0)) {
-    PyErr_SetString(PyExc_TypeError, "expected a buffer, and whether to peek");
-    return -1;
+  if (given + named == 1 && (named == 0 || is_called(PyTuple_GetItem(keywords, 0), name))) {
+    return arguments[0];
   }
-  peek = given + named > 1 ? PyObject_IsTrue(arguments[1]) : 0;
-  return peek < 0 ? -1 : peek ? LWIPY_PEEK : 0;
+  return PyErr_Format(PyExc_TypeError, "expected one argument, %s", name);
+}
+
+/* Of (buffer, peek=False), where `most` may go without a name: the buffer, and the flags; NULL, and an exception. */
+static PyObject *
+buffer_of(PyObject *const *arguments, Py_ssize_t given, PyObject *keywords, Py_ssize_t most, int *flags)
+{
+  PyObject *buffer = given > 0 ? arguments[0] : NULL, *peek = given > 1 ? arguments[1] : NULL;
+  Py_ssize_t i, named = keywords != NULL ? PyTuple_Size(keywords) : 0;
+  int is_peeking, expected = given <= most;
+  for (i = 0; i < named && expected; i++) {
+    PyObject *name = PyTuple_GetItem(keywords, i);
+    PyObject **place = is_called(name, "buffer") ? &buffer : is_called(name, "peek") ? &peek : NULL;
+    if ((expected = place != NULL && *place == NULL)) {
+      *place = arguments[given + i];
+    }
+  }
+  if (!expected || buffer == NULL) {
+    PyErr_SetString(PyExc_TypeError, "expected a buffer, and whether to peek");
+    return NULL;
+  }
+  if ((is_peeking = peek != NULL ? PyObject_IsTrue(peek) : 0) < 0) {
+    return NULL;
+  }
+  *flags = is_peeking ? LWIPY_PEEK : 0;
+  return buffer;
 }
 
 /* ---- Sending -------------------------------------------------------------------------------------------------------- */
@@ -157,17 +173,19 @@ send_data(PyObject *self, PyTypeObject *type, PyObject *data, PyObject *nothing)
 static PyObject *
 send_now(PyObject *self, PyTypeObject *type, PyObject *const *arguments, Py_ssize_t given, PyObject *keywords)
 {
-  return is_one(given, keywords) ? send_data(self, type, arguments[0], NULL) : NULL;
+  PyObject *data = argument(arguments, given, keywords, "data");
+  return data != NULL ? send_data(self, type, data, NULL) : NULL;
 }
 
 static PyObject *
 send_if_room(PyObject *self, PyTypeObject *type, PyObject *const *arguments, Py_ssize_t given, PyObject *keywords)
 {
-  PyObject *zero = is_one(given, keywords) ? PyLong_FromLong(0) : NULL, *result;
+  PyObject *data = argument(arguments, given, keywords, "data"), *result;
+  PyObject *zero = data != NULL ? PyLong_FromLong(0) : NULL;
   if (zero == NULL) {
     return NULL;
   }
-  result = send_data(self, type, arguments[0], zero);
+  result = send_data(self, type, data, zero);
   Py_DECREF(zero);
   return result;
 }
@@ -181,7 +199,7 @@ receive_into(PyObject *self, PyTypeObject *type, PyObject *buffer, int flags, Py
   PyObject *result = NULL;
   Py_buffer view;
   int64_t got;
-  if (flags < 0 || !begin(&call, self, type)) {
+  if (!begin(&call, self, type)) {
     return NULL;
   }
   if (PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE) == 0) {
@@ -200,13 +218,17 @@ receive_into(PyObject *self, PyTypeObject *type, PyObject *buffer, int flags, Py
 static PyObject *
 recv_into(PyObject *self, PyTypeObject *type, PyObject *const *arguments, Py_ssize_t given, PyObject *keywords)
 {
-  return receive_into(self, type, arguments[0], flags_of(arguments, given, keywords, 1), NULL);
+  int flags;
+  PyObject *buffer = buffer_of(arguments, given, keywords, 1, &flags);
+  return buffer != NULL ? receive_into(self, type, buffer, flags, NULL) : NULL;
 }
 
 static PyObject *
 recv_into_if_any(PyObject *self, PyTypeObject *type, PyObject *const *arguments, Py_ssize_t given, PyObject *keywords)
 {
-  return receive_into(self, type, arguments[0], flags_of(arguments, given, keywords, 2), Py_None);
+  int flags;
+  PyObject *buffer = buffer_of(arguments, given, keywords, 2, &flags);
+  return buffer != NULL ? receive_into(self, type, buffer, flags, Py_None) : NULL;
 }
 
 /* However many are asked for, an object has at most LWIPY_MANY. */
@@ -230,14 +252,14 @@ receive_object(const struct call *call, size_t most)
 static PyObject *
 recv_bytes(PyObject *self, PyTypeObject *type, PyObject *const *arguments, Py_ssize_t given, PyObject *keywords)
 {
-  Py_ssize_t most = is_one(given, keywords) ? PyNumber_AsSsize_t(arguments[0], NULL) : 0;
-  PyObject *result = NULL;
+  PyObject *size = argument(arguments, given, keywords, "size"), *result = NULL;
+  Py_ssize_t most = size != NULL ? PyNumber_AsSsize_t(size, NULL) : 0;
   struct call call;
   if (PyErr_Occurred()) {
     return NULL;
   }
   if (most < 0) {
-    return PyErr_Format(PyExc_ValueError, "size %S is negative", arguments[0]);
+    return PyErr_Format(PyExc_ValueError, "size %S is negative", size);
   }
   if (begin(&call, self, type)) {
     result = receive_object(&call, (size_t)most);
@@ -254,21 +276,21 @@ recv_bytes(PyObject *self, PyTypeObject *type, PyObject *const *arguments, Py_ss
 
 static PyMethodDef methods[] = {
   METHOD("send", send_now,
-         "send($self, data, /)\n--\n\n"
+         "send($self, data)\n--\n\n"
          "Queues what fits into the send buffer and says how many bytes that was; BlockingIOError when none.\n\n"
          "OSError: ECONNRESET, EPIPE (never connected, or after shutdown), ETIMEDOUT. tcp_write."),
   METHOD("send_if_room", send_if_room,
-         "send_if_room($self, data, /)\n--\n\n"
+         "send_if_room($self, data)\n--\n\n"
          "As send(), but 0, cheaper than an exception, when nothing fits."),
   METHOD("recv", recv_bytes,
-         "recv($self, size, /)\n--\n\n"
+         "recv($self, size)\n--\n\n"
          "At most `size` bytes, and at most a megabyte; b\"\" at the end of the stream.\n\n"
          "BlockingIOError when nothing waits; ValueError for a negative size."),
   METHOD("recv_into", recv_into,
-         "recv_into($self, buffer, /, *, peek=False)\n--\n\n"
+         "recv_into($self, buffer, *, peek=False)\n--\n\n"
          "Fills `buffer` with what has arrived; 0 at the end of the stream. BlockingIOError when nothing waits."),
   METHOD("recv_into_if_any", recv_into_if_any,
-         "recv_into_if_any($self, buffer, /, peek=False)\n--\n\n"
+         "recv_into_if_any($self, buffer, peek=False)\n--\n\n"
          "As recv_into(), but None, cheaper than an exception, when nothing waits."),
   {NULL, NULL, 0, NULL}
 };
