@@ -56,39 +56,37 @@ class Dispatcher:
         self._late.extend(events)
         if self.running:
             return
+        self.running = True  # at once: in a call between, another thread might find that nobody runs
         try:
             self._run()
         finally:
+            self.running = False
             if self._late:  # by a thread that came when this one had looked for the last time
                 self.run()
 
     def _run(self) -> None:
-        self.running = True
         stack, attention = self._stack, self._attention
-        try:
-            if late := self._late[:]:
-                del self._late[: len(late)]
-                self._tell(late)
-            while not stack.closed and (pending := attention[0] & NEWS):
-                if pending & _RELEASED:
-                    calls.release(stack._way)
-                if pending & _LINKS and not stack.closed:
-                    self._run_links()
-                if pending & _WATCHED and not stack.closed:
-                    self._watches.dispatch()
-                if pending == _EVENTS or (pending & _EVENTS and not stack.closed):
-                    events = _fetch(stack._way, stack._endpoints)
-                    if type(events) is int:
-                        check(stack._core, events)
-                    self._tell(events)
-                if pending == _EVENTS:
-                    continue
-                if pending & _FRAMES and not stack.closed:
-                    self._run_frames()
-                if pending & _TROUBLE and not stack.closed:
-                    self._run_trouble()
-        finally:
-            self.running = False
+        if late := self._late[:]:
+            del self._late[: len(late)]
+            self._tell(late)
+        while not stack.closed and (pending := attention[0] & NEWS):
+            if pending & _RELEASED:
+                calls.release(stack._way)
+            if pending & _LINKS and not stack.closed:
+                self._run_links()
+            if pending & _WATCHED and not stack.closed:
+                self._watches.dispatch()
+            if pending == _EVENTS or (pending & _EVENTS and not stack.closed):
+                events = _fetch(stack._way, stack._endpoints)
+                if type(events) is int:
+                    check(stack._core, events)
+                self._tell(events)
+            if pending == _EVENTS:
+                continue
+            if pending & _FRAMES and not stack.closed:
+                self._run_frames()
+            if pending & _TROUBLE and not stack.closed:
+                self._run_trouble()
 
     def _tell(self, events: list[Any], first: int = 0) -> None:
         """Tells the endpoints their events: they stand in turn in the list."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
 import weakref
 from array import array
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from wired import Joined
 
 import lwipy
 from lwipy import Event, TcpEndpoint
+from lwipy._dispatch import Dispatcher
 from lwipy._native import calls
 
 
@@ -323,3 +325,19 @@ def test_what_a_handler_raises_costs_no_other_its_events(joined: Joined) -> None
     with pytest.raises(LookupError):
         joined.stacks[0]._dispatcher.run([first, int(Event.READABLE), second, int(Event.WRITABLE)])
     assert told == [Event.WRITABLE, Event.CLOSED]
+
+
+def test_nobody_else_may_begin_to_tell_while_a_thread_is_about_to() -> None:
+    class Watched(Dispatcher):
+        begun: ClassVar[list[bool]] = []
+
+        def _run(self) -> None:
+            self.begun.append(self.running)
+            super()._run()
+
+    with contextlib.closing(lwipy.Stack()) as stack:
+        dispatcher = Watched(stack, stack._watches)
+        dispatcher.run()
+        dispatcher.run()
+        assert Watched.begun == [True, True]
+        assert not dispatcher.running
