@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 import lwipy
+from benchmarks.clock import on_one_processor
 from lwipy import aio
 from lwipy._native import ffi, lib
 
@@ -255,7 +256,7 @@ def main() -> None:
     for loop, factory in _loops().items():
         runs = []
         for _ in range(options.runs + 1):  # the first one warms up
-            with asyncio.Runner(loop_factory=factory) as runner:
+            with on_one_processor(), asyncio.Runner(loop_factory=factory) as runner:
                 runs.append(runner.run(_all(options.count)))
         for case, name in runs[0]:
             values = sorted(run[case, name] for run in runs[1:])
