@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 
 import pytest
-from group_lab import COUNTS, FAMILIES, Lab, exchange, family_of, lab_of
+from group_lab import COUNTS, FAMILIES, Lab, ask_datagrams, exchange, family_of, lab_of
 from links import eventually
 
 import lwipy
@@ -137,21 +137,7 @@ def test_options_are_set_in_every_stack(three: Lab) -> None:
 @pytest.mark.parametrize("size", [1, 1400, 9000])
 def test_datagrams_come_to_one_socket_and_go_back_from_it(lab: Lab, ours: str, theirs: str, size: int) -> None:
     """The longest go in fragments, which are steered by their addresses alone."""
-    with ExitStack() as open_ones:
-        server = open_ones.enter_context(lab.group.socket(family_of(ours), socket.SOCK_DGRAM))
-        server.settimeout(30)
-        server.bind((ours, 53))
-        for number in range(6 * len(lab.group.stacks)):
-            client = open_ones.enter_context(lab.peer.socket(family_of(ours), socket.SOCK_DGRAM))
-            client.settimeout(30)
-            question = bytes([number]) * size
-            client.sendto(question, (ours, 53))
-            data, address = server.recvfrom(10_000)
-            assert data == question
-            server.sendto(data[::-1] + b"!", address)
-            answer, source = client.recvfrom(10_000)
-            assert answer == question[::-1] + b"!"
-            assert source[:2] == (ours, 53)
+    ask_datagrams(lab, ours, size, 6 * len(lab.group.stacks))
     assert (lab.nic.steering.fragments > 0) is (size > 1500)
     assert lab.nic.steering.pinned == 0
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 import socket
 import struct
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 
 import pytest
-from group_lab import COUNTS, MAC, PEER, Lab, lab_of, receive_all
+from group_lab import COUNTS, MAC, PEER, Lab, echo_to_clients, lab_of
 from kernel_peer import namespace, need
 
 import lwipy
@@ -167,37 +165,12 @@ def test_hostile_frames_harm_no_stack(bench: Bench, seed: int) -> None:
 
 # -- The kernel as the peer ------------------------------------------------------------------------------------------
 
-KERNEL_CLIENTS = """
-import threading
-def client(number):
-    with socket.create_connection(("10.0.0.1", 80), timeout=60) as sock:
-        sock.sendall(bytes([number]) * 100_000); sock.shutdown(socket.SHUT_WR)
-        digest = hashlib.sha256()
-        while part := sock.recv(1 << 16): digest.update(part)
-        answers[number] = digest.hexdigest()
-answers = {}
-threads = [threading.Thread(target=client, args=(n,)) for n in range(16)]
-[t.start() for t in threads]; [t.join() for t in threads]
-say(*(answers.get(n, "none") for n in range(16)))
-"""
-
 
 @COUNTS
 def test_many_connections_from_the_kernel_through_a_tap(count: int) -> None:
     need()
-    with namespace() as kernel, lwipy.StackGroup(count) as group, ThreadPoolExecutor(16) as pool:
+    with namespace() as kernel, lwipy.StackGroup(count) as group:
         tap = Tap()
         group.add_interface(tap, ipv4="10.0.0.1/24")
         kernel.take(tap.name, "10.0.0.2/24")
-
-        def echo(sock: socket.socket) -> None:
-            with sock:
-                sock.sendall(receive_all(sock))
-
-        with group.create_server(("10.0.0.1", 80)) as listener:
-            program = kernel.run(KERNEL_CLIENTS)
-            served = [pool.submit(echo, listener.accept()[0]) for _ in range(16)]
-            expected = [hashlib.sha256(bytes([n]) * 100_000).hexdigest() for n in range(16)]
-            assert program.hear().split() == expected
-            for each in served:
-                each.result()
+        echo_to_clients(group, kernel, "10.0.0.1")

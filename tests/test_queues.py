@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from group_lab import FAMILIES, Lab, exchange, family_of
+from group_lab import FAMILIES, Lab, ask_datagrams, exchange, family_of
 from links import arp_request, eventually, is_arp_reply
 from queue_lab import WAYS, queued, spread
 
@@ -108,19 +108,7 @@ def test_every_byte_arrives_on_bad_lines_with_and_without_the_fast_path(
 @FAMILIES
 @pytest.mark.parametrize("size", [1, 1400, 9000])
 def test_datagrams_come_to_one_socket_and_go_back_from_it(lab: Lab, ours: str, theirs: str, size: int) -> None:
-    with ExitStack() as open_ones:
-        server = open_ones.enter_context(lab.group.socket(family_of(ours), socket.SOCK_DGRAM))
-        server.settimeout(30)
-        server.bind((ours, 53))
-        for number in range(12):
-            client = open_ones.enter_context(lab.peer.socket(family_of(ours), socket.SOCK_DGRAM))
-            client.settimeout(30)
-            question = bytes([number]) * size
-            client.sendto(question, (ours, 53))
-            data, address = server.recvfrom(10_000)
-            assert data == question
-            server.sendto(data[::-1] + b"!", address)
-            assert client.recvfrom(10_000)[0] == question[::-1] + b"!"
+    ask_datagrams(lab, ours, size, 12)
     assert (lab.nic.steering.fragments > 0) is (size > 1500)
     assert lab.nic.steering.pinned == 0
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import socket
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import pytest
-from group_lab import FAMILIES, family_of, receive_all
+from group_lab import FAMILIES, echo_to_clients, family_of
 from kernel_peer import Namespace, datagram, namespace, need, pings
 from links import eventually, exchange
 
@@ -65,36 +63,10 @@ def two(kernel: Namespace) -> Iterator[Cable]:
 
 # -- Traffic ----------------------------------------------------------------------------------------------------------
 
-CLIENTS = """
-import threading
-host, family = sys.argv[1], int(sys.argv[2])
-def client(number):
-    with socket.socket(family) as sock:
-        sock.settimeout(120); sock.connect((host, 80))
-        sock.sendall(bytes([number]) * 300_000); sock.shutdown(socket.SHUT_WR)
-        digest = hashlib.sha256()
-        while part := sock.recv(1 << 16): digest.update(part)
-        answers[number] = digest.hexdigest()
-answers = {}
-threads = [threading.Thread(target=client, args=(n,)) for n in range(16)]
-[t.start() for t in threads]; [t.join() for t in threads]
-say(*(answers.get(n, "none") for n in range(16)))
-"""
-
 
 @FAMILIES
 def test_many_connections_from_the_kernel(cable: Cable, ours: str, theirs: str) -> None:
-    def echo(sock: socket.socket) -> None:
-        with sock:
-            sock.sendall(receive_all(sock))
-
-    family = family_of(ours)
-    with cable.group.create_server((ours, 80), family=family) as listener, ThreadPoolExecutor(16) as pool:
-        program = cable.kernel.run(CLIENTS, ours, int(family))
-        served = [pool.submit(echo, listener.accept()[0]) for _ in range(16)]
-        assert program.hear().split() == [hashlib.sha256(bytes([n]) * 300_000).hexdigest() for n in range(16)]
-        for each in served:
-            each.result()
+    echo_to_clients(cable.group, cable.kernel, ours)
     steering = cable.nic.steering
     assert steering.flows > 0
     assert steering.full == steering.tcp_fragments == 0
