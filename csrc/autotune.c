@@ -16,16 +16,15 @@
  *
  * Invariants:
  * 1. Buffers grow only where a round trip takes LEAST_WAY: on shorter ones a larger window has nothing to fill. Beyond
- *    that, the send buffer grows up to FOR_LONG where frames are long.
+ *    that, the send buffer grows up to NEAR_MOST where frames are long.
  * 2. A window that was announced is never taken back (RFC 9293 3.8.6).
  */
 #include "tcp_endpoint.h"
 #include "netif.h"
 
 #define LEAST_WAY   2000           /* microseconds */
-#define NEAR_MOST   ((u32_t)1 << 20)
+#define NEAR_MOST   ((u32_t)1 << 20)   /* bytes of a buffer, towards a kernel of this machine */
 #define UNKNOWN_WAY 100000
-#define FOR_LONG    ((u32_t)1 << 20)   /* bytes, where frames are long */
 #define PIECE       16             /* segments that are worth waking an application for */
 
 void
@@ -64,7 +63,7 @@ most_to_send(const struct lwipy_sending *sending)
   if (sending->min_rtt >= LEAST_WAY && sending->min_rtt != UINT32_MAX) {
     return LWIPY_WND_MAX;
   }
-  return nic != NULL && nic->long_frames ? FOR_LONG : 0;
+  return nic != NULL && nic->long_frames ? NEAR_MOST : 0;
 }
 
 void

@@ -3,11 +3,13 @@
  *
  * Theory of operation. A pin is a UDP flow that the hash would give to another member than the one it comes from. The
  * table has a fixed size: a flow's hash is its place, and a newer flow may take an older one's. What a member pins
- * before its datagram leaves is seen by whoever gets the answer.
+ * before its datagram leaves is seen by whoever gets the answer. Of the members, each with a link of its own, the first
+ * that has a wire speaks for all (steer.c).
  *
  * Invariants:
  * 1. A pin is one word, read and written as a whole: the hash, but for the bits that are its place, and the member.
- * 2. It goes with the last one that has it.
+ * 2. A member writes its own `wired` only, as one word.
+ * 3. What is shared goes with the last core, or object of Python, that holds it.
  */
 #include "steer_shared.h"
 #include "lwipy.h"

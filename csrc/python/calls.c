@@ -18,16 +18,10 @@
 
 #define WAY "lwipy.way"
 
-static struct way *
-way_of(PyObject *capsule)
-{
-  return PyCapsule_GetPointer(capsule, WAY);
-}
-
-const struct way *
+struct way *
 lwipy_way_in(PyObject *capsule)
 {
-  return way_of(capsule);
+  return PyCapsule_GetPointer(capsule, WAY);
 }
 
 static int
@@ -43,7 +37,7 @@ expect(Py_ssize_t given, Py_ssize_t count)
 const struct way *
 lwipy_way_of(PyObject *const *arguments, Py_ssize_t given, Py_ssize_t count)
 {
-  return expect(given, count) ? way_of(arguments[0]) : NULL;
+  return expect(given, count) ? lwipy_way_in(arguments[0]) : NULL;
 }
 
 /* ---- Bytes ---------------------------------------------------------------------------------------------------------- */
@@ -86,7 +80,7 @@ lwipy_hold_of(const struct way *way, PyObject *data, size_t length)
 static PyObject *
 release(PyObject *module, PyObject *capsule)
 {
-  const struct way *way = way_of(capsule);
+  const struct way *way = lwipy_way_in(capsule);
   (void)module;
   if (way == NULL) {
     return NULL;
@@ -133,7 +127,7 @@ count_notes(PyObject *module, PyObject *capsule)
 static void
 end_way(PyObject *capsule)
 {
-  struct way *way = way_of(capsule);
+  struct way *way = lwipy_way_in(capsule);
   Py_DECREF(way->owner);
   Py_DECREF(way->capsule);
   free(way);

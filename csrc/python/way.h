@@ -32,7 +32,7 @@ struct way {
 const struct way *lwipy_way_of(PyObject *const *arguments, Py_ssize_t given, Py_ssize_t count);
 
 /* In a capsule that something has a reference to; NULL, and an exception: it is none. */
-const struct way *lwipy_way_in(PyObject *capsule);
+struct way *lwipy_way_in(PyObject *capsule);
 
 /* The hold of a send that pays without a copy; NULL for others, or, with an exception, without memory. */
 lwipy_hold *lwipy_hold_of(const struct way *way, PyObject *data, size_t length);
