@@ -1,8 +1,10 @@
 """lwipy.services.dns.DnsServer on a real stack: frames by scapy, and lwIP's own resolver as the guest."""
 
 import errno
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -254,3 +256,23 @@ def test_a_guest_stack_finds_the_host_itself_and_its_neighbours() -> None:
             "nobody.lwipy": [],
         }
         assert server.counters["nxdomain"] >= 1
+
+
+def test_each_lookup_is_told_once_though_two_threads_look() -> None:
+    """The one that asked looks whether the answer is there already; the one that drives is told of it."""
+    told: list[list[str]] = []
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with lwipy.Stack() as stack, lwipy.Stack() as guest:
+            near, far = stack.add_interface(ipv4="10.0.0.1/24"), guest.add_interface(ipv4="10.0.0.2/24")
+            lwipy.wire(near, far)
+            with closing(DnsServer(stack)):
+                guest.dns_servers = ["10.0.0.1"]
+                for count in range(1, 1001):
+                    Lookup(guest, "host.lwipy" if count % 2 else "nobody.lwipy", [4], told.append)
+                    while len(told) < count:
+                        time.sleep(0)
+        assert told == [["10.0.0.1"], []] * 500
+    finally:
+        sys.setswitchinterval(before)

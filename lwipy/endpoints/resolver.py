@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,7 @@ class Lookup:
     """A name being resolved. `done(addresses)` is called once, with [] when the name has none."""
 
     def __init__(self, stack: Stack, name: str, families: Sequence[int], done: Callable[[list[str]], None]) -> None:
+        self._lock = threading.Lock()  # of the answers; nothing that could tell an event is called with it
         self._answers: dict[int, str | None] = {}
         self._families = families
         self._done = done
@@ -67,15 +69,17 @@ class Lookup:
             self._answered(query, Event(0))
 
     def _answered(self, query: Query, event: Event) -> None:
-        if query.family in self._answers:
-            return  # told twice: by the event, and by the look when it was asked
-        try:
-            # A stack that is closed meanwhile closes its queries: no answer will come.
-            self._answers[query.family] = None if query.closed else query.answer()
-        except BlockingIOError:
-            return
+        with self._lock:
+            if query.family in self._answers:
+                return  # told twice: by the event, and by the look when it was asked, maybe in two threads at once
+            try:
+                # A stack that is closed meanwhile closes its queries: no answer will come.
+                self._answers[query.family] = None if query.closed else query.answer()
+            except BlockingIOError:
+                return
+            is_last = len(self._answers) == len(self._families)
         query.close()
-        if len(self._answers) == len(self._families):
+        if is_last:
             found = [self._answers[family] for family in self._families]
             self._done([address for address in found if address is not None])
 
