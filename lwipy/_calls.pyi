@@ -1,9 +1,34 @@
-# The classes in C: csrc/python/end.c and connection.c have what is declared here, and lwipy._native loads them.
+# The classes in C: what csrc/python/driven.c, end.c and connection.c have is declared here, and lwipy._native loads it.
 
-from lwipy.endpoints.base import Buffer
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from lwipy.endpoints.base import Buffer, Endpoint, Event
+from lwipy.stack import Stack
+
+class Driven:
+    """What C needs to know of a stack."""
+
+    _way: Any
+    _endpoints: dict[int, Endpoint]
+    #: True while there is something to do before a turn: timers, or to tell the core the time.
+    _first: Sequence[object]
+    #: The dispatcher runs.
+    _telling: bool
+
+    def poll(self) -> float | None:
+        """Runs what is due, hands out events and frames; seconds until the next deadline, or None for none.
+
+        StackError when lwIP failed. Call it again then, or sooner when a frame came.
+        """
 
 class End:
-    """What C needs to know of an endpoint: ``_stack`` and ``_handle``, which Endpoint declares."""
+    """What C needs to know of an endpoint."""
+
+    _stack: Stack
+    _handle: int
+    #: Is called with what happened, by whatever drives the stack.
+    on_event: Callable[[Event], None] | None
 
 class Connection(End):
     """What a connection does with bytes. Every method returns at once."""

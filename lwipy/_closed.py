@@ -46,7 +46,7 @@ def _leave_to_the_parent() -> None:
         core = stack.__dict__.pop("_core", None)
         if core is not None:
             stack.__class__ = closed_kind(type(stack))
-            stack.__dict__.pop("_way", None)
+            del stack._way
             ffi.gc(core, None)
 
 

@@ -41,8 +41,6 @@ class Dispatcher:
     def __init__(self, stack: Stack, watches: Watches) -> None:
         self._stack = stack
         self._watches = watches
-        self._attention = stack._attention
-        self.running = False
         #: Events that were fetched: endpoints and bits in turns. Other threads may add some.
         self._late: list[Any] = []
         #: Links with a descriptor, by the number of their interface.
@@ -53,23 +51,24 @@ class Dispatcher:
 
         Nested calls do nothing but leave their events to the one that runs.
         """
+        stack = self._stack
         self._late.extend(events)
-        if self.running:
+        if stack._telling:
             return
-        self.running = True  # at once: in a call between, another thread might find that nobody runs
+        stack._telling = True  # at once: in a call between, another thread might find that nobody runs
         try:
             self._run()
         finally:
-            self.running = False
+            stack._telling = False
             if self._late:  # by a thread that came when this one had looked for the last time
                 self.run()
 
     def _run(self) -> None:
-        stack, attention = self._stack, self._attention
+        stack = self._stack
         if late := self._late[:]:
             del self._late[: len(late)]
             self._tell(late)
-        while not stack.closed and (pending := attention[0] & NEWS):
+        while not stack.closed and (pending := stack._attention[0] & NEWS):
             if pending & _RELEASED:
                 calls.release(stack._way)
             if pending & _LINKS and not stack.closed:

@@ -8,9 +8,9 @@ core asks for attention.
 Invariants:
 
 1. One driver at a time. Without one, every operation hands out events and frames before it returns.
-2. ``_core`` owns the core, and ``_way`` (``csrc/python/calls.c``) has a reference to it; the core is freed when the
-   last call that uses either has returned. After :meth:`close` both are gone and every use raises
-   :class:`StackClosedError`.
+2. ``_core`` owns the core, and ``_way`` (``csrc/python/calls.c``) and ``_attention`` have references to it; the core is
+   freed when the last call that uses one of them has returned. After :meth:`close` nothing is new any more, and every
+   other use raises :class:`StackClosedError`.
 3. Callbacks (events, frames, timers) run in the driver's thread, never inside a call of the core, never nested.
 4. A stack stays in the process that made it: in the child of a fork() it is closed.
 5. An exception in a callback reaches whoever drives: the caller of the operation or of poll(), the event loop's
@@ -44,7 +44,7 @@ from lwipy._statistics import Statistics
 from lwipy._timers import Timer, Timers
 from lwipy._watches import Watches
 from lwipy.addresses import IPAddress, parse_mac, parse_scope
-from lwipy.endpoints.base import Endpoint, Event, check_family
+from lwipy.endpoints.base import Event, check_family
 from lwipy.endpoints.resolver import DnsServers
 from lwipy.endpoints.tcp import TcpEndpoint
 from lwipy.endpoints.udp import RawEndpoint, UdpEndpoint
@@ -55,9 +55,10 @@ from lwipy.interface import Interface
 if TYPE_CHECKING:
     from typing import Self
 
+    from lwipy._calls import Driven
     from lwipy.links.base import Link
-
-_poll: Final = calls.poll
+else:
+    Driven = calls.Driven
 
 #: lwIP numbers interfaces in a byte, and keeps one for the loopback.
 MOST_INTERFACES: Final = 250
@@ -68,7 +69,11 @@ LINGER: Final = 1.0
 DEFAULT_MEMORY: Final = 1 << 30
 
 
-class Stack(Doors):
+#: What is new in a closed stack.
+_QUIET: Final = (0,)
+
+
+class Stack(Driven, Doors):
     """A TCP/IP stack of its own.
 
     `clock` is a callable that returns seconds; with it time is the caller's, and passes only in poll() and receive().
@@ -105,14 +110,13 @@ class Stack(Doors):
         self._core = ffi.gc(core, self._held.end)
         self._way = self._held.way(self._core)
         STACKS.add(self)
-        self._attention = memoryview(ffi.buffer(lib.lwipy_attention(core))).cast("I")  # read faster than by a pointer
+        self._attention: Sequence[int] = self._word()
         self._clock = clock
-        self._endpoints: dict[int, Endpoint] = {}
+        self._endpoints = {}
         self._interfaces: dict[int, Interface] = {}
         self._scopes: dict[str, int] = {}
         self._timers = Timers()
-        #: True while there is something to do before a turn: timers, or to tell the core the time.
-        self._first: Sequence[object] = self._timers.heap if clock is None else (clock,)
+        self._first = self._timers.heap if clock is None else (clock,)
         self._closing = False
         self._close_lock = threading.Lock()
         self._watches = Watches(self)
@@ -138,6 +142,11 @@ class Stack(Doors):
         if self._clock is not None:
             raise RuntimeError("cannot block: the stack's clock stands still; call poll() by hand")
 
+    def _word(self) -> memoryview:
+        """The core's attention word, which is read faster so than by a pointer. It keeps the core alive."""
+        core = self._core
+        return memoryview(ffi.buffer(ffi.gc(lib.lwipy_attention(core), lambda _: core))).cast("I")
+
     def _sync(self) -> None:
         """Tells the core what time it is, where the clock is the caller's."""
         if self._clock is not None:
@@ -158,21 +167,16 @@ class Stack(Doors):
         when = self._timers.next()
         return None if when is None else max(0.0, when - self.time())
 
-    def poll(self) -> float | None:
-        """Runs what is due, hands out events and frames; seconds until the next deadline, or None for none.
+    def _begin_turn(self) -> None:
+        self._sync()
+        self._timers.run(self.time())
 
-        StackError when lwIP failed. Call it again then, or sooner when a frame came.
-        """
-        first = self._first
-        if first:
-            self._sync()
-            self._timers.run(self.time())
-        found: Any = _poll(self._way, None if self._dispatcher.running else self._endpoints)
-        if type(found) is list:
+    def _end_turn(self, found: list[Any] | float | None) -> float | None:
+        """Events are told, if that is what a turn found. What poll() returns."""
+        if isinstance(found, list):
             self._dispatcher.run(found)
-        elif not first or not self._timers:
-            delay: float | None = found
-            return delay
+        elif not self._timers:
+            return found
         return self._deadline()
 
     def _deadline(self) -> float | None:
@@ -336,6 +340,7 @@ class Stack(Doors):
             interface.number = 0
         endpoints, self._endpoints = list(self._endpoints.values()), {}
         self.__class__ = closed_kind(type(self))
+        self._attention = _QUIET
         del self._core, self._way
         failure: BaseException | None = None
         for endpoint in endpoints:

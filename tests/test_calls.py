@@ -33,12 +33,12 @@ def test_the_number_and_kind_of_arguments_is_looked_at(stack: lwipy.Stack) -> No
             calls.recv(*arguments)
     for arguments in [(), (way,), (way, {}, 1)]:
         with pytest.raises(TypeError):
-            calls.poll(*arguments)
+            calls.events(*arguments)
     for handle in (-1, 1 << 64):
         with pytest.raises(OverflowError):
             calls.recv(way, handle, 1, 0)
     with pytest.raises(ValueError, match="PyCapsule"):
-        calls.poll(object(), {})
+        calls.events(object(), {})
     with pytest.raises(ValueError, match="PyCapsule"):
         calls.way(0, None, way, 0)
 

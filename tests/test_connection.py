@@ -332,7 +332,7 @@ def test_nobody_else_may_begin_to_tell_while_a_thread_is_about_to() -> None:
         begun: ClassVar[list[bool]] = []
 
         def _run(self) -> None:
-            self.begun.append(self.running)
+            self.begun.append(self._stack._telling)
             super()._run()
 
     with contextlib.closing(lwipy.Stack()) as stack:
@@ -340,4 +340,4 @@ def test_nobody_else_may_begin_to_tell_while_a_thread_is_about_to() -> None:
         dispatcher.run()
         dispatcher.run()
         assert Watched.begun == [True, True]
-        assert not dispatcher.running
+        assert not stack._telling

@@ -167,7 +167,6 @@ static PyMethodDef functions[] = {
   {"wait_send", FAST(lwipy_calls_wait_send), NULL},
   {"wait_recv", FAST(lwipy_calls_wait_recv), NULL},
   {"wait_recv_into", FAST(lwipy_calls_wait_recv_into), NULL},
-  {"poll", FAST(lwipy_calls_poll), NULL},
   {"deadline", lwipy_calls_deadline, METH_O, NULL},
   {"events", FAST(lwipy_calls_events), NULL},
   {"release", release, METH_O, NULL},
@@ -177,36 +176,69 @@ static PyMethodDef functions[] = {
 };
 
 static const char *const names[LWIPY_NAMES] = {
-  [LWIPY_NAME_STACK] = "_stack", [LWIPY_NAME_WAY] = "_way", [LWIPY_NAME_HANDLE] = "_handle",
-  [LWIPY_NAME_AFTER] = "_after", [LWIPY_NAME_CHECK] = "_check", [LWIPY_NAME_ON_EVENT] = "on_event"
+  [LWIPY_NAME_STACK] = "_stack", [LWIPY_NAME_HANDLE] = "_handle", [LWIPY_NAME_ON_EVENT] = "on_event",
+  [LWIPY_NAME_CHECK] = "_check", [LWIPY_NAME_WAY] = "_way", [LWIPY_NAME_ENDPOINTS] = "_endpoints",
+  [LWIPY_NAME_FIRST] = "_first", [LWIPY_NAME_BEGIN_TURN] = "_begin_turn", [LWIPY_NAME_END_TURN] = "_end_turn",
+  [LWIPY_NAME_AFTER] = "_after"
 };
 
-/* A class of the module's; NULL, and an exception: no memory. The module has a reference to it. */
+/* A class of the module's, a new reference; NULL, and an exception: no memory. */
 static PyObject *
 open_class(PyObject *module, PyType_Spec *spec, PyObject *base)
 {
   PyObject *type = PyType_FromModuleAndSpec(module, spec, base);
-  if (type != NULL) {
-    int failed = PyModule_AddType(module, (PyTypeObject *)type) != 0;
-    Py_DECREF(type);
-    type = failed ? NULL : type;
+  if (type != NULL && PyModule_AddType(module, (PyTypeObject *)type) != 0) {
+    Py_CLEAR(type);
   }
   return type;
+}
+
+static int
+open_classes(PyObject *module, struct lwipy_calls *calls)
+{
+  PyObject *connection = NULL;
+  if ((calls->driven = open_class(module, &lwipy_driven_type, NULL)) != NULL &&
+      (calls->end = open_class(module, &lwipy_end_type, NULL)) != NULL) {
+    connection = open_class(module, &lwipy_connection_type, calls->end);
+  }
+  Py_XDECREF(connection);
+  return connection != NULL ? 0 : -1;
 }
 
 static int
 open_module(PyObject *module)
 {
   struct lwipy_calls *calls = PyModule_GetState(module);
-  PyObject *end;
   int i;
   for (i = 0; i < LWIPY_NAMES; i++) {
     if ((calls->names[i] = PyUnicode_InternFromString(names[i])) == NULL) {
       return -1;
     }
   }
-  return (calls->desk = lwipy_desk_open()) != NULL && (end = open_class(module, &lwipy_end_type, NULL)) != NULL &&
-         open_class(module, &lwipy_connection_type, end) != NULL ? 0 : -1;
+  return (calls->desk = lwipy_desk_open()) != NULL ? open_classes(module, calls) : -1;
+}
+
+/* The classes refer to the module. */
+static int
+traverse_module(PyObject *module, visitproc visit, void *arg)
+{
+  const struct lwipy_calls *calls = PyModule_GetState(module);
+  if (calls != NULL) {
+    Py_VISIT(calls->end);
+    Py_VISIT(calls->driven);
+  }
+  return 0;
+}
+
+static int
+clear_module(PyObject *module)
+{
+  struct lwipy_calls *calls = PyModule_GetState(module);
+  if (calls != NULL) {
+    Py_CLEAR(calls->end);
+    Py_CLEAR(calls->driven);
+  }
+  return 0;
 }
 
 static void
@@ -217,6 +249,7 @@ end_module(void *module)
   if (calls == NULL) {
     return;
   }
+  (void)clear_module(module);
   for (i = 0; i < LWIPY_NAMES; i++) {
     Py_XDECREF(calls->names[i]);
   }
@@ -235,7 +268,7 @@ static PyModuleDef_Slot slots[] = {
 
 static struct PyModuleDef definition = {
   .m_base = PyModuleDef_HEAD_INIT, .m_name = "lwipy._calls", .m_methods = functions, .m_slots = slots,
-  .m_size = sizeof(struct lwipy_calls), .m_free = end_module
+  .m_size = sizeof(struct lwipy_calls), .m_traverse = traverse_module, .m_clear = clear_module, .m_free = end_module
 };
 
 PyMODINIT_FUNC PyInit__calls(void);

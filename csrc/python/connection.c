@@ -17,7 +17,7 @@
 
 /* One method while it runs. */
 struct call {
-  PyObject *const *names;          /* lwipy_calls */
+  const struct lwipy_calls *calls;
   PyObject *self, *stack, *capsule;
   const struct way *way;
   lwipy_handle handle;
@@ -35,11 +35,12 @@ static int
 begin(struct call *call, PyObject *self, PyTypeObject *type)
 {
   memset(call, 0, sizeof(*call));
-  call->names = ((const struct lwipy_calls *)PyType_GetModuleState(type))->names;
+  call->calls = PyType_GetModuleState(type);
   call->self = self;
-  if ((call->stack = lwipy_end_stack(self, call->names)) != NULL &&
-      (call->capsule = PyObject_GetAttr(call->stack, call->names[LWIPY_NAME_WAY])) != NULL &&
-      (call->way = lwipy_way_in(call->capsule)) != NULL && lwipy_end_handle(self, call->names, &call->handle) == 0) {
+  if ((call->stack = lwipy_end_stack(self, call->calls->names)) != NULL &&
+      (call->capsule = lwipy_driven_way(call->stack, call->calls)) != NULL &&
+      (call->way = lwipy_way_in(call->capsule)) != NULL &&
+      lwipy_end_handle(self, call->calls->names, &call->handle) == 0) {
     return 1;
   }
   end(call);
@@ -54,7 +55,7 @@ settle(const struct call *call)
   if (lwipy_atomic_get(lwipy_attention(call->way->core)) == 0) {
     return 0;
   }
-  after = PyObject_GetAttr(call->stack, call->names[LWIPY_NAME_AFTER]);
+  after = PyObject_GetAttr(call->stack, call->calls->names[LWIPY_NAME_AFTER]);
   done = after != NULL ? PyObject_CallNoArgs(after) : NULL;
   Py_XDECREF(after);
   Py_XDECREF(done);
@@ -65,7 +66,7 @@ settle(const struct call *call)
 static PyObject *
 complain(const struct call *call, int64_t code, const char *what)
 {
-  PyObject *check = PyObject_GetAttr(call->self, call->names[LWIPY_NAME_CHECK]);
+  PyObject *check = PyObject_GetAttr(call->self, call->calls->names[LWIPY_NAME_CHECK]);
   PyObject *result = check != NULL ? PyObject_CallFunction(check, "Ls", (long long)code, what) : NULL;
   Py_XDECREF(check);
   return result;

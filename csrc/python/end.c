@@ -1,7 +1,7 @@
 /*
- * What C needs to know of an endpoint: its stack and its handle.
+ * What C needs to know of an endpoint: its stack, its handle, and who hears of its events.
  *
- * Theory of operation. To Python lwipy._calls.End is a class with two slots, which Endpoint inherits. C finds them where
+ * Theory of operation. To Python lwipy._calls.End is a class with slots, which Endpoint inherits. C finds them where
  * they lie, without asking for them by name.
  *
  * Invariant: without the GIL, others may change what lies there while it is looked at; then it is asked for by name.
@@ -13,11 +13,11 @@
 
 struct end {
   PyObject_HEAD
-  PyObject *stack, *handle;        /* NULL before they are set */
+  PyObject *stack, *handle, *on_event;   /* NULL before they are set */
 };
 
-static PyObject *
-found(PyObject *self, PyObject *there, PyObject *name)
+PyObject *
+lwipy_found(PyObject *self, PyObject *there, PyObject *name)
 {
 #ifndef Py_GIL_DISABLED
   if (there != NULL) {
@@ -33,13 +33,13 @@ found(PyObject *self, PyObject *there, PyObject *name)
 PyObject *
 lwipy_end_stack(PyObject *self, PyObject *const *names)
 {
-  return found(self, ((struct end *)(void *)self)->stack, names[LWIPY_NAME_STACK]);
+  return lwipy_found(self, ((struct end *)(void *)self)->stack, names[LWIPY_NAME_STACK]);
 }
 
 int
 lwipy_end_handle(PyObject *self, PyObject *const *names, lwipy_handle *handle)
 {
-  PyObject *number = found(self, ((struct end *)(void *)self)->handle, names[LWIPY_NAME_HANDLE]);
+  PyObject *number = lwipy_found(self, ((struct end *)(void *)self)->handle, names[LWIPY_NAME_HANDLE]);
   if (number == NULL) {
     return -1;
   }
@@ -47,6 +47,16 @@ lwipy_end_handle(PyObject *self, PyObject *const *names, lwipy_handle *handle)
   *handle = sizeof(size_t) == sizeof(*handle) ? PyLong_AsSize_t(number) : PyLong_AsUnsignedLongLong(number);
   Py_DECREF(number);
   return PyErr_Occurred() ? -1 : 0;
+}
+
+int
+lwipy_end_hears(PyObject *self, const struct lwipy_calls *calls)
+{
+  PyObject *there = PyObject_TypeCheck(self, (PyTypeObject *)calls->end) ? ((struct end *)(void *)self)->on_event : NULL;
+  PyObject *callback = lwipy_found(self, there, calls->names[LWIPY_NAME_ON_EVENT]);
+  int hears = callback == NULL ? -1 : callback != Py_None;
+  Py_XDECREF(callback);
+  return hears;
 }
 
 /* ---- The class ------------------------------------------------------------------------------------------------------ */
@@ -58,6 +68,7 @@ traverse(PyObject *self, visitproc visit, void *arg)
   Py_VISIT(Py_TYPE(self));
   Py_VISIT(end->stack);
   Py_VISIT(end->handle);
+  Py_VISIT(end->on_event);
   return 0;
 }
 
@@ -67,6 +78,7 @@ clear(PyObject *self)
   struct end *end = (struct end *)(void *)self;
   Py_CLEAR(end->stack);
   Py_CLEAR(end->handle);
+  Py_CLEAR(end->on_event);
   return 0;
 }
 
@@ -84,6 +96,7 @@ dealloc(PyObject *self)
 static PyMemberDef members[] = {
   {"_stack", T_OBJECT_EX, offsetof(struct end, stack), 0, NULL},
   {"_handle", T_OBJECT_EX, offsetof(struct end, handle), 0, NULL},
+  {"on_event", T_OBJECT_EX, offsetof(struct end, on_event), 0, NULL},
   {NULL, 0, 0, 0, NULL}
 };
 

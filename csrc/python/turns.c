@@ -68,17 +68,16 @@ list_of(PyObject *endpoints, const lwipy_event *told, int count)
   return list;
 }
 
-/* 0: none of the endpoints of a list has an `on_event`; -1, and an exception, for what is no endpoint. */
+/* 1: one of the endpoints that have events hears of them; -1, and an exception, for what is no endpoint. */
 static int
-is_heard(PyObject *module, PyObject *list)
+is_heard(const struct lwipy_calls *calls, PyObject *endpoints, const lwipy_event *told, int count)
 {
-  PyObject *name = ((const struct lwipy_calls *)PyModule_GetState(module))->names[LWIPY_NAME_ON_EVENT], *callback;
-  Py_ssize_t at, count = PyList_Size(list);
-  int heard = 0;
-  for (at = 0; at < count && heard == 0; at += 2) {
-    callback = PyObject_GetAttr(PyList_GetItem(list, at), name);
-    heard = callback == NULL ? -1 : callback != Py_None;
-    Py_XDECREF(callback);
+  int i, heard = 0;
+  for (i = 0; i < count && heard == 0; i++) {
+    PyObject *handle = PyLong_FromUnsignedLongLong(told[i].handle);
+    PyObject *endpoint = handle != NULL ? PyDict_GetItemWithError(endpoints, handle) : NULL;
+    heard = endpoint != NULL ? lwipy_end_hears(endpoint, calls) : PyErr_Occurred() ? -1 : 0;
+    Py_XDECREF(handle);
   }
   return heard;
 }
@@ -108,32 +107,19 @@ fetch(const struct way *way, lwipy_event *told)
   return news == LWIPY_HAS_EVENTS ? lwipy_events(way->core, told, EVENTS) : 0;
 }
 
-/* poll(way, endpoints): lwipy_poll(), and events() with it if nothing else is new and somebody hears of them. The list of
-   those, an empty one if there is something to look at, or the deadline. None for the endpoints: nobody is told now. */
 PyObject *
-lwipy_calls_poll(PyObject *module, PyObject *const *arguments, Py_ssize_t given)
+lwipy_take_turn(const struct lwipy_calls *calls, const struct way *way, PyObject *endpoints)
 {
-  const struct way *way = lwipy_way_of(arguments, given, 2);
   lwipy_event told[EVENTS];
   int64_t microseconds;
   int count, news, heard;
-  if (way == NULL) {
-    return NULL;
-  }
   Py_BEGIN_ALLOW_THREADS
   microseconds = lwipy_poll(way->core);
-  count = arguments[1] != Py_None ? fetch(way, told) : 0;
+  count = endpoints != Py_None ? fetch(way, told) : 0;
   news = (lwipy_atomic_get(lwipy_attention(way->core)) & LWIPY_NEWS) != 0;
   Py_END_ALLOW_THREADS
-  if (count > 0) {
-    PyObject *list = list_of(arguments[1], told, count);
-    if (list == NULL || (heard = is_heard(module, list)) > 0) {
-      return list;
-    }
-    Py_DECREF(list);
-    if (heard < 0) {
-      return NULL;
-    }
+  if (count > 0 && (heard = is_heard(calls, endpoints, told, count)) != 0) {
+    return heard > 0 ? list_of(endpoints, told, count) : NULL;
   }
   return news || microseconds < -1 ? PyList_New(0) : seconds(microseconds);
 }

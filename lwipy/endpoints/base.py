@@ -16,7 +16,6 @@ from __future__ import annotations
 import enum
 import errno
 import os
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from lwipy._native import calls, check, error_of, ffi, lib
@@ -100,16 +99,14 @@ def read_names(names: bytes) -> tuple[Address | None, Address | None]:
 class Endpoint(End):
     """A handle of a stack's core. See the module's text for its rules."""
 
-    __slots__ = ("__weakref__", "family", "on_event")
+    __slots__ = ("__weakref__", "family")
     kind: int
-    _stack: Stack
-    _handle: int
 
     def __init__(self, stack: Stack, family: int, handle: int | None = None, protocol: int = 0) -> None:
         self._stack = stack
         self._handle = 0
         self.family = family
-        self.on_event: Callable[[Event], None] | None = None
+        self.on_event = None
         if handle is None:
             out = ffi.new("lwipy_handle *")
             check(stack._core, lib.lwipy_socket(stack._core, self.kind, family, protocol, out), "no memory")
