@@ -1,10 +1,6 @@
 """A StackGroup of two stacks beside one of one and a plain Stack: TCP segments that they take, 64 flows.
 
-The peers are a loop in C (group.c) in one thread: of each flow in turns a segment of 200 or 1400 bytes with its
-checksum, made from one frame that lies in the cache, 64 of them in a batch, as a link reads them; and their
-acknowledgements are read, which say how many more may be sent. What arrives is acknowledged and thrown away (the
-sockets have shut down reading), so no Python takes part. Each batch has one segment of a flow, so nothing is merged:
-this is the most work that segments of that size are.
+The peers are a loop in C in one thread (:mod:`benchmarks.segments`).
 
 The thread of the peers is the one that drives the plain Stack, or a group's front, in place of the thread that would
 read a link. So a Stack uses one processor, and a group of one two already; on two processors, two stacks share them
@@ -19,109 +15,19 @@ With a link for each stack there is no front: :mod:`benchmarks.queues`.
 from __future__ import annotations
 
 import socket
-import struct
 import threading
 import time
-from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any, Final
 
-import cffi
-
 import lwipy
 from benchmarks.clock import on_one_processor
-from benchmarks.compiled import address_of, library
 from benchmarks.figures import Case, Sample
-from lwipy._native import ffi
+from benchmarks.segments import FLOWS, MAC, PEER, Flow, Sender, establish
 
-FLOWS: Final = 64
 SEGMENTS: Final = 400_000
-AHEAD: Final = 256 << 10  # bytes that are on their way at most
-MAC, PEER = bytes.fromhex("02000000000a"), bytes.fromhex("02000000000b")
-OURS, THEIRS = socket.inet_aton("10.0.0.1"), socket.inet_aton("10.0.0.2")
-
-
-def _sum(data: bytes) -> int:
-    total: int = sum(struct.unpack(f"!{(len(data) + 1) // 2}H", data + b"\0" * (len(data) % 2)))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return total
-
-
-class Flow:
-    """A connection whose client side is this program."""
-
-    def __init__(self, port: int) -> None:
-        self.port, self.sequence, self.acknowledged = port, 1000, 0
-
-    def segment(self, flags: int, data: bytes = b"", sum_of_data: int = 0) -> bytes:
-        words = (self.port, 80, self.sequence & 0xFFFFFFFF, self.acknowledged, 0x50, flags, 65535)
-        header = struct.pack("!HHIIBBH", *words)
-        whole = _sum(THEIRS + OURS + struct.pack("!HH", 6, 20 + len(data)) + header) + sum_of_data
-        while whole >> 16:
-            whole = (whole & 0xFFFF) + (whole >> 16)
-        header += struct.pack("!HH", ~whole & 0xFFFF, 0)
-        ip = struct.pack("!BBHHHBBH", 0x45, 0, 40 + len(data), 0, 0x4000, 64, 6, 0) + THEIRS + OURS
-        ip = ip[:10] + struct.pack("!H", ~_sum(ip) & 0xFFFF) + ip[12:]
-        self.sequence += len(data) + (flags & 2 > 0)
-        return MAC + PEER + b"\x08\0" + ip + header + data
-
-
-def establish(nic: lwipy.Interface, flow: Flow) -> None:
-    nic.receive(flow.segment(2))
-    while True:
-        for frame in nic.frames():
-            if len(frame) > 47 and frame[47] & 0x12 == 0x12:
-                flow.acknowledged = int.from_bytes(frame[38:42], "big") + 1
-                nic.receive(flow.segment(16))
-                return
-        time.sleep(0.001)
-
-
-class Sender:
-    """group.c's peers of so many flows. Calling it sends, and gives the seconds that it took."""
-
-    _fields: Final = """
-        void *core; int nic; uint32_t flows, first_port, ports, length, data; uint64_t ahead;
-        uint8_t *frames; uint32_t *offsets; uint32_t *acknowledged; void *receive, *take, *poll;
-    """
-    _functions: Final = {
-        "receive": "lwipy_netif_receive_batch", "take": "lwipy_netif_take_batch", "poll": "lwipy_poll"
-    }  # fmt: skip
-
-    def __init__(self) -> None:
-        self._ffi: Any = cffi.FFI()
-        self._ffi.cdef(
-            f"struct group {{ {self._fields} }}; double send_rounds(const struct group *group, uint64_t rounds);"
-        )
-        self._lib: Any = self._ffi.dlopen(str(library("group.c")))
-
-    def __call__(self, stack: lwipy.Stack, nic: lwipy.Interface, flows: list[Flow], size: int, rounds: int) -> float:
-        data = (bytes(range(256)) * (size // 256 + 1))[:size]
-        first, last = flows[0].port, flows[-1].port
-        acknowledged = array("I", bytes(4 * (last - first + 1)))
-        for flow in flows:
-            acknowledged[flow.port - first] = flow.sequence
-        frames = [flow.segment(24, data, _sum(data)) for flow in flows]
-        length = len(frames[0])
-        buffer, offsets = bytearray().join(frames), array("I", range(0, (len(flows) + 1) * length, length))
-        group = self._ffi.new("struct group *")
-        group.core, group.nic = self._ffi.cast("void *", int(ffi.cast("uintptr_t", stack._core))), nic.number
-        group.flows, group.first_port, group.ports = len(flows), first, len(acknowledged)
-        group.length, group.data = length, size
-        group.ahead = AHEAD
-        places = [self._ffi.from_buffer("uint32_t[]", part) for part in (offsets, acknowledged)]
-        group.offsets, group.acknowledged = places
-        group.frames = whole = self._ffi.from_buffer(buffer)
-        for name, function in self._functions.items():
-            setattr(group, name, self._ffi.cast("void *", address_of(function)))
-        seconds: float = self._lib.send_rounds(group, rounds)
-        del whole, places
-        if seconds < 0:
-            raise RuntimeError("segments were not acknowledged")
-        return seconds
 
 
 class Threads:
@@ -141,7 +47,6 @@ class Threads:
 
 def measured(count: int, size: int) -> tuple[float, float]:
     """Millions of segments in a second, and in a second of the busiest thread's processor. `count` 0 is a Stack."""
-    sender = Sender()
     with lwipy.StackGroup(count) if count else lwipy.Stack() as stack, ExitStack() as open_ones:
         nic = stack.add_interface(mac=MAC, ipv4="10.0.0.1/24")
         nic.add_neighbour("10.0.0.2", PEER)
@@ -155,8 +60,9 @@ def measured(count: int, size: int) -> tuple[float, float]:
         driver: Any = fed._driver
         driver.stop()  # this thread takes its place
         with on_one_processor():
+            sender = Sender(nic, flows, size)
             threads = Threads(others)
-            seconds = sender(fed, nic, flows, size, SEGMENTS // FLOWS)
+            seconds = sender.rounds(SEGMENTS // FLOWS)
             work = threads.busiest()
         if isinstance(nic, lwipy.GroupInterface) and nic.steering.full:
             raise RuntimeError(f"{nic.steering.full} frames found a queue full")
