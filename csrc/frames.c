@@ -292,9 +292,9 @@ core_netif_pending(int number)
 void
 lwipy_nics_show_frames(void)
 {
-  int i;
-  for (i = 1; i < 256; i++) {
-    struct lwipy_nic *nic = lwipy_nic(i);
+  struct netif *netif;
+  NETIF_FOREACH(netif) {
+    struct lwipy_nic *nic = lwipy_nic_of(netif);
     if (nic != NULL && nic->deliver && nic->out.used > 0) {
       lwipy_atomic_or(&lwipy_self->attention, LWIPY_HAS_FRAMES);
       return;

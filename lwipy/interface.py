@@ -271,12 +271,12 @@ def wire(a: Interface, b: Interface, *, offload: bool = True) -> None:
             raise TypeError(f"cannot wire {end!r}: expected an Interface")
         if end.number == 0:
             raise OSError(errno.ENODEV, f"interface {end.name} was removed")
-        end._interface  # noqa: B018 - a group's may have no wire of its own
     if a is b:
         raise ValueError(f"cannot wire {a.name} to itself")
     if a.layer != b.layer:
         raise ValueError(f"cannot wire {a.name} (L{a.layer}) to {b.name} (L{b.layer}): both must be of one layer")
-    result = lib.lwipy_wire(a.stack._core, a.number, b.stack._core, b.number, offload)
+    one, other = a._interface, b._interface  # a group's may have no wire of its own
+    result = lib.lwipy_wire(one.stack._core, one.number, other.stack._core, other.number, offload)
     if result == lib.LWIPY_ENODEV:
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
     check(a.stack._core, result)
