@@ -5,7 +5,7 @@
  * sum change. All flows' next frames are one batch, as a link reads them. What comes back is read as far as the
  * acknowledgments; so much that has not been acknowledged is on its way at most. The core's functions are given by
  * pointer, so that it is the very core that Python drives. Several threads may send, each to a core of its own; what one
- * sends, another may hear, where the answers leave by another queue than the one the frames came to.
+ * sends, another may hear, where a flow's answers leave by another queue than its frames came to: they have one account.
  *
  * In a slice all threads begin at once, and one of them keeps the clock for all: the clocks of a virtual machine's
  * processors may differ, and those of others than the first may step by 20 ms.
@@ -21,21 +21,24 @@
 #define SHORT_SLEEP 20000          /* nanoseconds, to which the kernel adds its own */
 #define PATIENCE    200000
 
-struct flows {
-  uint32_t count, first_port, ports, length, data;   /* of a frame, and of what it carries */
-  uint64_t ahead;                  /* bytes */
-  uint8_t *frames;                 /* count * length bytes, the next ones to be sent */
-  uint32_t *offsets;
+/* What of some flows is on its way; several threads may send them, and others hear. */
+struct account {
+  uint32_t first_port, ports;
   uint32_t *acknowledged;          /* by port, `ports` of them; where its flow's sequence numbers begin */
-  uint64_t sent;                   /* bytes */
-  uint8_t gap[64];                 /* another thread may write the next one */
+  uint64_t ahead;                  /* bytes */
+  uint8_t gap[64];                 /* what is written lies on lines of its own */
+  uint64_t sent;                   /* atomic: bytes */
+  uint8_t gap_after_sent[64];
   uint64_t heard;                  /* atomic */
 };
 
 struct peer {
   void *core;
   int nic;
-  struct flows *sends, *hears;
+  uint32_t flows, length, data;    /* of a frame, and of what it carries */
+  uint8_t *frames;                 /* flows * length bytes, the next ones to be sent */
+  uint32_t *offsets;
+  struct account *account;         /* of these flows, and of those that are heard */
   int64_t (*receive)(void *, int, const void *, size_t, const uint32_t *, size_t);
   int64_t (*take)(void *, int, void *, size_t, uint32_t *, size_t);
   int64_t (*poll)(void *);
@@ -82,7 +85,7 @@ hear(const struct peer *peer)
 {
   static _Thread_local uint8_t buffer[ROOM];
   static _Thread_local uint32_t at[FRAMES + 1];
-  struct flows *flows = peer->hears;
+  struct account *account = peer->account;
   uint64_t bytes = 0;
   int64_t count, i;
   do {
@@ -90,32 +93,32 @@ hear(const struct peer *peer)
     count = peer->take(peer->core, peer->nic, buffer, ROOM, at, FRAMES);
     for (i = 0; i < count; i++) {
       const uint8_t *frame = buffer + at[i];
-      uint32_t port = (uint32_t)(frame[36] << 8 | frame[37]) - flows->first_port, ack = get32(frame + 42);
-      if (at[i + 1] - at[i] >= 54 && port < flows->ports && (int32_t)(ack - flows->acknowledged[port]) > 0) {
-        bytes += ack - flows->acknowledged[port];
-        flows->acknowledged[port] = ack;
+      uint32_t port = (uint32_t)(frame[36] << 8 | frame[37]) - account->first_port, ack = get32(frame + 42);
+      if (at[i + 1] - at[i] >= 54 && port < account->ports && (int32_t)(ack - account->acknowledged[port]) > 0) {
+        bytes += ack - account->acknowledged[port];
+        account->acknowledged[port] = ack;
       }
     }
   } while (count == FRAMES);
-  __atomic_store_n(&flows->heard, flows->heard + bytes, __ATOMIC_RELEASE);
+  __atomic_add_fetch(&account->heard, bytes, __ATOMIC_RELAXED);
 }
 
 static int
 may_send(const struct peer *peer)
 {
-  return peer->sends->sent - __atomic_load_n(&peer->sends->heard, __ATOMIC_ACQUIRE) <= peer->sends->ahead;
+  uint64_t heard = __atomic_load_n(&peer->account->heard, __ATOMIC_RELAXED);
+  return __atomic_load_n(&peer->account->sent, __ATOMIC_RELAXED) - heard <= peer->account->ahead;
 }
 
 /* A segment of each flow. */
 static void
 send_round(const struct peer *peer)
 {
-  struct flows *flows = peer->sends;
   uint32_t flow;
-  peer->receive(peer->core, peer->nic, flows->frames, (size_t)flows->count * flows->length, flows->offsets, flows->count);
-  flows->sent += (uint64_t)flows->count * flows->data;
-  for (flow = 0; flow < flows->count; flow++) {
-    advance(flows->frames + (size_t)flow * flows->length + 34, flows->data);
+  __atomic_add_fetch(&peer->account->sent, (uint64_t)peer->flows * peer->data, __ATOMIC_RELAXED);
+  peer->receive(peer->core, peer->nic, peer->frames, (size_t)peer->flows * peer->length, peer->offsets, peer->flows);
+  for (flow = 0; flow < peer->flows; flow++) {
+    advance(peer->frames + (size_t)flow * peer->length + 34, peer->data);
   }
   hear(peer);
 }
@@ -140,14 +143,16 @@ send_rounds(const struct peer *peer, uint64_t rounds)
   return now() - began;
 }
 
-static void
+/* How many segments it sent. */
+static uint64_t
 send_or_hear(const struct peer *peer)
 {
   if (may_send(peer)) {
     send_round(peer);
-  } else {
-    hear(peer);
+    return peer->flows;
   }
+  hear(peer);
+  return 0;
 }
 
 /* Sends, or only keeps the clock where `peer` is NULL, until `seconds` are over, if this thread keeps it (`seconds` > 0),
@@ -156,7 +161,7 @@ uint64_t
 send_slice(const struct peer *peer, struct slice *slice, uint32_t threads, double seconds)
 {
   double began, time;
-  uint64_t sent;
+  uint64_t sent = 0;
   int i;
   for (i = 0; peer != NULL && i < WARM_UP; i++) {
     send_or_hear(peer);
@@ -164,15 +169,13 @@ send_slice(const struct peer *peer, struct slice *slice, uint32_t threads, doubl
   __atomic_add_fetch(&slice->ready, 1, __ATOMIC_SEQ_CST);
   while (__atomic_load_n(&slice->ready, __ATOMIC_SEQ_CST) != threads) {
   }
-  sent = peer != NULL ? peer->sends->sent : 0;
-  for (began = time = seconds > 0 ? now() : 0; !__atomic_load_n(&slice->over, __ATOMIC_RELAXED);) {
-    if (peer != NULL) {
-      send_or_hear(peer);
-    }
+  began = time = seconds > 0 ? now() : 0;
+  while (!__atomic_load_n(&slice->over, __ATOMIC_RELAXED)) {
+    sent += peer != NULL ? send_or_hear(peer) : 0;
     if (seconds > 0 && (time = now()) - began >= seconds) {
       slice->seconds = time - began;
       __atomic_store_n(&slice->over, 1, __ATOMIC_RELAXED);
     }
   }
-  return peer != NULL ? (peer->sends->sent - sent) / peer->sends->data : 0;
+  return sent;
 }

@@ -13,6 +13,7 @@ import socket
 import struct
 import time
 from array import array
+from collections.abc import Sequence
 from typing import Any, Final
 
 import cffi
@@ -65,9 +66,10 @@ def establish(nic: lwipy.Interface, flow: Flow) -> None:
 
 
 _DECLARATIONS: Final = """
-    struct flows { uint32_t count, first_port, ports, length, data; uint64_t ahead; uint8_t *frames; uint32_t *offsets;
-                   uint32_t *acknowledged; uint64_t sent; uint8_t gap[64]; uint64_t heard; };
-    struct peer { void *core; int nic; struct flows *sends, *hears; void *receive, *take, *poll; };
+    struct account { uint32_t first_port, ports, *acknowledged; uint64_t ahead; uint8_t gap[64]; uint64_t sent;
+                     uint8_t gap_after_sent[64]; uint64_t heard; };
+    struct peer { void *core; int nic; uint32_t flows, length, data; uint8_t *frames; uint32_t *offsets;
+                  struct account *account; void *receive, *take, *poll; };
     struct slice { uint32_t ready, over; double seconds; };
     double send_rounds(const struct peer *peer, uint64_t rounds);
     uint64_t send_slice(const struct peer *peer, struct slice *slice, uint32_t threads, double seconds);
@@ -94,11 +96,9 @@ class Slice:
         self._segments: list[int] = []
 
     def join(self, sender: Sender | None, seconds: float = 0.0) -> None:
-        """Sends, or waits for the end. RuntimeError if nothing was acknowledged."""
+        """Sends, or waits for the end."""
         peer = sender._peer if sender is not None else self._ffi.NULL
         count: int = self._lib.send_slice(peer, self._slice, self._threads, seconds)
-        if sender is not None and count == 0:
-            raise RuntimeError("segments were not acknowledged")
         self._segments.append(count)
 
     @property
@@ -108,45 +108,38 @@ class Slice:
         return rate
 
 
+class Account:
+    """What of some flows is on its way, by whomever it was sent."""
+
+    def __init__(self, flows: Sequence[Flow], ahead: int = AHEAD) -> None:
+        ports = [flow.port for flow in flows]
+        self._acknowledged = array("I", bytes(4 * (max(ports) - min(ports) + 1)))
+        for flow in flows:
+            self._acknowledged[flow.port - min(ports)] = flow.sequence
+        program, _ = _program()
+        self._account = program.new("struct account *")
+        self._account.first_port, self._account.ports = min(ports), len(self._acknowledged)
+        self._account.acknowledged = program.from_buffer("uint32_t[]", self._acknowledged)
+        self._account.ahead = ahead
+
+
 class Sender:
     """Sends to an interface, a segment of so many bytes of each flow at a time."""
 
-    def __init__(self, nic: lwipy.Interface, flows: list[Flow], size: int) -> None:
+    def __init__(self, nic: lwipy.Interface, flows: Sequence[Flow], size: int, account: Account | None = None) -> None:
         self._ffi, self._lib = _program()
-        self._kept: list[Any] = []
-        self._flows = self._prepared(flows, size)
-        self._peer = peer = self._ffi.new("struct peer *")
-        peer.core = self._ffi.cast("void *", int(ffi.cast("uintptr_t", nic.stack._core)))
-        peer.nic = nic.number
-        peer.sends = peer.hears = self._flows
-        for name, function in _FUNCTIONS.items():
-            setattr(peer, name, self._ffi.cast("void *", address_of(function)))
-
-    def _prepared(self, flows: list[Flow], size: int) -> Any:
+        self._account = account or Account(flows)
         data = (bytes(range(256)) * (size // 256 + 1))[:size]
-        first, last = flows[0].port, flows[-1].port
-        acknowledged = array("I", bytes(4 * (last - first + 1)))
-        for flow in flows:
-            acknowledged[flow.port - first] = flow.sequence
         frames = [flow.segment(24, data, _sum(data)) for flow in flows]
         length = len(frames[0])
-        made = self._ffi.new("struct flows *")
-        made.count, made.first_port, made.ports = len(flows), first, len(acknowledged)
-        made.length, made.data, made.ahead = length, size, AHEAD
-        made.frames = self._place("uint8_t[]", bytearray().join(frames))
-        made.offsets = self._place("uint32_t[]", array("I", range(0, (len(flows) + 1) * length, length)))
-        made.acknowledged = self._place("uint32_t[]", acknowledged)
-        return made
-
-    def _place(self, kind: str, buffer: Any) -> Any:
-        place = self._ffi.from_buffer(kind, buffer)
-        self._kept.append(place)
-        return place
-
-    def cross(self, other: Sender) -> None:
-        """Each interface gets the other's flows from now on; the answers leave where they did."""
-        mine, others = self._peer, other._peer
-        mine.sends, others.sends = others.sends, mine.sends
+        self._frames = self._ffi.from_buffer("uint8_t[]", bytearray().join(frames))
+        self._offsets = self._ffi.from_buffer("uint32_t[]", array("I", range(0, (len(flows) + 1) * length, length)))
+        self._peer = peer = self._ffi.new("struct peer *")
+        peer.core = self._ffi.cast("void *", int(ffi.cast("uintptr_t", nic.stack._core)))
+        peer.nic, peer.flows, peer.length, peer.data = nic.number, len(flows), length, size
+        peer.frames, peer.offsets, peer.account = self._frames, self._offsets, self._account._account
+        for name, function in _FUNCTIONS.items():
+            setattr(peer, name, self._ffi.cast("void *", address_of(function)))
 
     def rounds(self, count: int) -> float:
         """Sends so many segments of each flow. The seconds that it took; RuntimeError if nobody acknowledged them."""
