@@ -6,8 +6,8 @@
  * connection is few small blocks and there may be many; larger ones are four to a doubling, so at most a quarter is
  * wasted. lwIP allocates few distinct sizes, so the lists serve nearly every call. When the stretch is used up, a small
  * block may come from a list of larger ones: what was packets once must not be lost to everything else.
- * A fault for each page costs more than clearing it: beyond the first megabyte pages are populated in batches, and from
- * the next boundary on they are large. But a hypervisor may have taken back what its guest had free, and give a large
+ * A fault for each page costs more than clearing it: pages are populated in batches, a few at a time within the first
+ * megabyte, which most stacks never exceed, and from the next boundary on they are large. But a hypervisor may have taken back what its guest had free, and give a large
  * page again piece by piece, in milliseconds, while the guest still has small ones at hand. So the first touch of each
  * large one is timed, and after a slow one all are small.
  *
@@ -45,8 +45,9 @@
 #define CLASSES     (SMALL + (MAX_SHIFT - SMALL_SHIFT) * 4)
 #define BORROW      12                   /* classes above its own, for a small block in need */
 #define COMMIT_STEP ((size_t)1 << 20)
-#define PLAIN       ((size_t)1 << 20)    /* what most stacks never exceed comes page by page */
-#define BATCH       ((size_t)128 << 10)  /* populated at once */
+#define PLAIN       ((size_t)1 << 20)    /* has its pages in small batches */
+#define FEW         ((size_t)16 << 10)   /* populated at once there, */
+#define BATCH       ((size_t)128 << 10)  /* and behind */
 #define MOST        ((size_t)UINT32_MAX * 8)   /* what buckets.h can tell places in */
 #define MARK_USED   0x75736564u
 #define MARK_FREE   0x66726565u
@@ -75,7 +76,8 @@ enter_pages(u8_t *next)
 {
   int slow;
   if (entered < large) {
-    size_t batches = ((size_t)(next - entered) + BATCH - 1) / BATCH * BATCH;
+    size_t batch = entered < lwipy_arena + PLAIN ? FEW : BATCH;
+    size_t batches = ((size_t)(next - entered) + batch - 1) / batch * batch;
     batches = LWIP_MIN(batches, (size_t)(large - entered));
     lwipy_populate(entered, batches);
     entered += batches;
@@ -106,8 +108,8 @@ lwipy_arena_open(size_t limit)
   }
   top = committed = lwipy_arena;
   end = lwipy_arena + limit;
-  entered = limit > PLAIN ? lwipy_arena + PLAIN : end;
-  large = LWIP_MIN(page_after(entered), end);
+  entered = lwipy_arena;
+  large = limit > PLAIN ? LWIP_MIN(page_after(lwipy_arena + PLAIN), end) : end;
   lwipy_enlarge_pages(large, (size_t)(end - large), 1);
   POISON(lwipy_arena, limit);
   return 0;
