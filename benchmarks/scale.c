@@ -22,6 +22,7 @@ struct scale {
 };
 
 EXPORT int bench_scale(uint32_t count, int one_bucket, uint32_t rounds, struct scale *out);
+EXPORT double bench_set_up(uint32_t count);            /* connections a second, of stacks that are new; or below 0 */
 
 static lwipy_core *server, *client;
 static lwipy_handle *ends, *peers, listeners[PORTS];
@@ -60,14 +61,17 @@ open_stack(int one_bucket, uint8_t last, int *nic)
 static uint32_t
 turn(uint32_t accepted)
 {
-  int i;
+  lwipy_accepted found[BATCH];
+  int i, n, count;
   lwipy_poll(client);
   lwipy_poll(server);
   lwipy_poll(client);
   lwipy_poll(server);
   for (i = 0; i < PORTS; i++) {
-    while (lwipy_tcp_accept(server, listeners[i], &peers[accepted]) == 0) {
-      accepted++;
+    while ((count = lwipy_tcp_accept_many(server, listeners[i], found, BATCH)) > 0) {
+      for (n = 0; n < count; n++) {
+        peers[accepted++] = found[n].handle;
+      }
     }
   }
   return accepted;
@@ -80,10 +84,11 @@ set_up(uint32_t count)
   double started = used();
   for (i = 0; i < count; i++) {
     lwipy_address to = ip(1, (uint16_t)(80 + i % PORTS));
-    if (lwipy_socket(client, LWIPY_TCP, 4, 0, &ends[i]) != 0 || lwipy_connect(client, ends[i], &to) != 0) {
+    lwipy_accepted made;
+    if (lwipy_tcp_open(client, &to, &made) != 0) {
       return -1;
     }
-    lwipy_set_option(client, ends[i], LWIPY_OPT_NODELAY, 1);
+    ends[i] = made.handle;
     if (i % BATCH == BATCH - 1) {
       accepted = turn(accepted);
     }
@@ -183,26 +188,31 @@ measure(uint32_t count, uint32_t rounds, int nic_a, int nic_b, struct scale *out
   out->teardown = count / (used() - started);
 }
 
-int
-bench_scale(uint32_t count, int one_bucket, uint32_t rounds, struct scale *out)
+static int
+open_pair(uint32_t count, int one_bucket, int *nic_a, int *nic_b)
 {
-  int nic_a, nic_b, i, result = -1;
+  int i;
   ends = calloc(count, sizeof(*ends));
   peers = calloc(count + 1, sizeof(*peers));
-  server = open_stack(one_bucket, 1, &nic_a);
-  client = open_stack(one_bucket, 2, &nic_b);
-  if (ends != NULL && peers != NULL && server != NULL && client != NULL &&
-      lwipy_wire(server, nic_a, client, nic_b, 0) == 0) {
-    for (i = 0; i < PORTS; i++) {
-      lwipy_address address = ip(1, (uint16_t)(80 + i));
-      lwipy_socket(server, LWIPY_TCP, 4, 0, &listeners[i]);
-      lwipy_bind(server, listeners[i], &address);
-      lwipy_set_option(server, listeners[i], LWIPY_OPT_NODELAY, 1);
-      lwipy_tcp_listen(server, listeners[i], 65535);
-    }
-    measure(count, rounds, nic_a, nic_b, out);
-    result = out->setup < 0 ? -1 : 0;
+  server = open_stack(one_bucket, 1, nic_a);
+  client = open_stack(one_bucket, 2, nic_b);
+  if (ends == NULL || peers == NULL || server == NULL || client == NULL ||
+      lwipy_wire(server, *nic_a, client, *nic_b, 0) != 0) {
+    return -1;
   }
+  for (i = 0; i < PORTS; i++) {
+    lwipy_address address = ip(1, (uint16_t)(80 + i));
+    lwipy_socket(server, LWIPY_TCP, 4, 0, &listeners[i]);
+    lwipy_bind(server, listeners[i], &address);
+    lwipy_set_option(server, listeners[i], LWIPY_OPT_NODELAY, 1);
+    lwipy_tcp_listen(server, listeners[i], 65535);
+  }
+  return 0;
+}
+
+static void
+close_pair(void)
+{
   if (client != NULL) {
     lwipy_close(client);
   }
@@ -211,5 +221,25 @@ bench_scale(uint32_t count, int one_bucket, uint32_t rounds, struct scale *out)
   }
   free(ends);
   free(peers);
+}
+
+int
+bench_scale(uint32_t count, int one_bucket, uint32_t rounds, struct scale *out)
+{
+  int nic_a, nic_b, result = open_pair(count, one_bucket, &nic_a, &nic_b);
+  if (result == 0) {
+    measure(count, rounds, nic_a, nic_b, out);
+    result = out->setup < 0 ? -1 : 0;
+  }
+  close_pair();
   return result;
+}
+
+double
+bench_set_up(uint32_t count)
+{
+  int nic_a, nic_b;
+  double rate = open_pair(count, 0, &nic_a, &nic_b) == 0 ? set_up(count) : -1;
+  close_pair();
+  return rate;
 }

@@ -27,6 +27,7 @@ ROUNDS = 4000
 EXPORTS = """
 struct scale { double setup, teardown, segment, memory, idle; };
 int bench_scale(uint32_t count, int one_bucket, uint32_t rounds, struct scale *out);
+double bench_set_up(uint32_t count);
 """
 
 
@@ -37,6 +38,13 @@ def native(count: int, *, demultiplexer: bool = True, rounds: int = ROUNDS) -> d
     if lib.bench_scale(count, not demultiplexer, rounds, out) != 0:
         raise RuntimeError(f"{count} connections could not be made")
     return {name: float(getattr(out, name)) for name in ("setup", "teardown", "segment", "memory", "idle")}
+
+
+def set_up(count: int, connections: int = 20_000) -> float:
+    """Connections a second, between new stacks each time, until there were so many: their median, for what a hundred
+    take is over in less than a millisecond."""
+    _, lib = library("scale.c", EXPORTS)
+    return float(statistics.median(lib.bench_set_up(count) for _ in range(max(1, connections // count))))
 
 
 def _wired() -> tuple[lwipy.Stack, lwipy.Stack]:
@@ -149,7 +157,7 @@ def measure(runs: int) -> Iterator[dict[str, Any]]:
     found: dict[int, list[dict[str, float]]] = {count: [] for count in COUNTS}
     for _ in range(runs):
         for count in COUNTS:
-            found[count].append(native(count))
+            found[count].append({**native(count), "setup": set_up(count)})
     for count, results in found.items():
         row = {name: statistics.median(result[name] for result in results) for name in results[0]}
         spread = [result["segment"] for result in results]
