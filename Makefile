@@ -5,7 +5,7 @@ PYTHON ?= python3
 PY      = $(VENV)/bin/python
 
 # What exercises the C side most, in the time that sanitizers take.
-SANITIZED = $(addprefix tests/test_,tcp.py tcp_listening.py udp.py interface.py connection.py arena.py) \
+SANITIZED = $(addprefix tests/test_,tcp.py tcp_listening.py udp.py interface.py connection.py arena.py errands.py) \
             $(wildcard tests/test_guard_*.py tests/test_links_vhost*.py)
 
 # Nothing waits there: a worker for each core.

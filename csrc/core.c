@@ -104,9 +104,11 @@ run_due(void)
 int64_t
 core_turn(const lwipy_readiness *ready, int count)
 {
+  lwipy_waiters_begin(lwipy_self);
   lwipy_wires_hold();
   lwipy_links_service(ready, count);
   run_due();
+  lwipy_waiters_serve(lwipy_self);
   lwipy_wire_flush();
   return core_deadline();
 }

@@ -10,7 +10,7 @@
  * 2. An endpoint is on the ring at most once; whoever frees it takes it off first.
  * 3. READABLE and WRITABLE are reported once, then not again until an operation had to wait (`armed`). So an
  *    application that is busy reading is never interrupted to be told that there is more.
- * 4. What happens to an endpoint is told to the threads that wait for it in C (leader.c), then to Python, unless it is
+ * 4. What happens to an endpoint is told to the threads that wait for it in C (waiters.c), then to Python, unless it is
  *    `quiet`. Python makes it so where it asks the endpoint itself when its threads return.
  * 5. No callback of lwIP runs Python or closes a pcb: it queues, and calls lwipy_signal().
  */
@@ -111,7 +111,7 @@ lwipy_end_free(struct lwipy_end *end)
   if (end->queued) {
     leave_ring(end);
   }
-  lwipy_leader_signal(lwipy_self, end->handle, ~(u32_t)0);
+  lwipy_waiters_signal(lwipy_self, end->handle, ~(u32_t)0);
   slots[slot].end = NULL;
   slots[slot].next_free = free_slot;
   free_slot = slot;
@@ -133,7 +133,7 @@ lwipy_signal(struct lwipy_end *end, u32_t events)
     return;
   }
   end->armed &= ~events;
-  lwipy_leader_signal(lwipy_self, end->handle, events);
+  lwipy_waiters_signal(lwipy_self, end->handle, events);
   if (end->quiet) {
     return;
   }

@@ -224,7 +224,7 @@ lwipy_open(const lwipy_options *options, char *error, size_t error_size)
   }
   core->table = symbol(core, "lwipy_table");
   lwipy_mutex_init(&core->lock);
-  lwipy_leadership_open(core);
+  lwipy_leadership_open(core, options->without);
   if (core->table == NULL) {
     snprintf(error, error_size, "the copy of the core has no table");
   } else if ((result = open_inside(core, options)) != 0) {

@@ -34,10 +34,16 @@ lwipy_notify(lwipy_core *core, uint32_t bits)
   }
 }
 
+int
+lwipy_loop_is_asleep(lwipy_core *core)
+{
+  return (lwipy_atomic_get(&core->sleeping) & ASLEEP) != 0;
+}
+
 void
 lwipy_loop_interrupt(lwipy_core *core)
 {
-  if (lwipy_atomic_get(&core->sleeping) & ASLEEP) {
+  if (lwipy_loop_is_asleep(core)) {
     lwipy_poller_kick(core);
   }
 }

@@ -161,6 +161,7 @@ int64_t lwipy_tcp_send(lwipy_core *core, lwipy_handle handle, const void *data, 
 /* The same without a copy. If the result is above zero, one of the hold's references is the core's. */
 int64_t lwipy_tcp_send_held(lwipy_core *core, lwipy_handle handle, const void *data, size_t length, lwipy_hold *hold);
 int64_t lwipy_tcp_recv(lwipy_core *core, lwipy_handle handle, void *buffer, size_t room, int flags);
+int64_t lwipy_errand_run(lwipy_core *core, lwipy_handle handle, lwipy_errand *errand);   /* a part of lwipy_recv, lwipy_send */
 int lwipy_tcp_shutdown(lwipy_core *core, lwipy_handle handle, int read, int write);
 int lwipy_tcp_linger(lwipy_core *core, lwipy_handle handle);  /* FIN now, keep the handle, LWIPY_ACKED when acknowledged */
 /* Congestion control by name; ENOENT: there is none so called. `name` of get: 16 bytes. */

@@ -37,6 +37,7 @@ enum { LWIPY_HAS_EVENTS = 1, LWIPY_HAS_FRAMES = 2, LWIPY_HAS_DEADLINE = 4, LWIPY
        LWIPY_HAS_WATCHED = 32,    /* lwipy_watched() */
        LWIPY_WOKEN = 64,          /* lwipy_wake() was called */
        LWIPY_HAS_RELEASED = 256,  /* holds have come home; whoever looks there clears the bit */
+       LWIPY_HAS_ERRANDS = 512,   /* of a thread that waits */
        LWIPY_HAS_TROUBLE = 128,   /* a stage ended by itself */
        LWIPY_NEWS = LWIPY_HAS_EVENTS | LWIPY_HAS_FRAMES | LWIPY_HAS_LINKS | LWIPY_HAS_WATCHED | LWIPY_HAS_TROUBLE |
                     LWIPY_HAS_RELEASED };   /* what Python has to look at */
@@ -58,7 +59,8 @@ enum { LWIPY_WITHOUT_MERGE = 1,       /* merge.c */
        LWIPY_WITHOUT_FOLLOWING = 256,   /* output.c */
        LWIPY_WITHOUT_LANES = 512,     /* lane.c */
        LWIPY_WITHOUT_LONG_FRAMES = 1024,   /* bundle.c */
-       LWIPY_WITHOUT_TEMPO = 2048 };  /* tempo.c */
+       LWIPY_WITHOUT_TEMPO = 2048,    /* tempo.c */
+       LWIPY_WITHOUT_ERRANDS = 4096 };   /* errand.c */
 
 enum { LWIPY_PEEK = 1,       /* what is received stays */
        LWIPY_LAST = 2,       /* an event will say what comes after less than there was room for; nobody asks before */
@@ -244,6 +246,8 @@ typedef struct {
   uint64_t dropped;            /* not recorded: the reader was too slow, or writing has failed */
   int error;                   /* the errno that ended it, or 0 */
 } lwipy_capture_counters;
+
+typedef struct lwipy_errand lwipy_errand;   /* errand.h */
 
 /* Memory that is sent from without a copy, and who refers to it: see held.c. All of it is atomic. */
 typedef struct lwipy_hold {

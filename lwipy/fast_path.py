@@ -22,6 +22,7 @@ class FastPath(enum.IntFlag):
     LANES = lib.LWIPY_WITHOUT_LANES  #: frames go between the threads of a group without a lock (lane.c)
     LONG_FRAMES = lib.LWIPY_WITHOUT_LONG_FRAMES  #: frames for a device that cuts are not bound to 64 KB (bundle.c)
     TEMPO = lib.LWIPY_WITHOUT_TEMPO  #: a window is sent at a rate, not in bursts; on ways of 2 ms and more (tempo.c)
+    ERRANDS = lib.LWIPY_WITHOUT_ERRANDS  #: who drives receives and sends for the threads that wait (errand.c)
 
     @classmethod
     def named(cls, names: str) -> FastPath:
