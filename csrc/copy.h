@@ -14,22 +14,28 @@
 
 #define LWIPY_COPY_PIECE 1984      /* whole vectors, and below every threshold of glibc's */
 
+/* memcpy() itself: a compiler that knows how long it may be at most writes `rep movs`, which takes longer to begin. */
+static inline void
+lwipy_copy_piece(void *to, const void *from, size_t length)
+{
+#ifdef __GNUC__
+  __asm__("" : "+r"(length));
+#endif
+  memcpy(to, from, length);
+}
+
 static inline void
 lwipy_copy(void *to, const void *from, size_t length)
 {
   uint8_t *out = (uint8_t *)to;
   const uint8_t *in = (const uint8_t *)from;
   while (length > LWIPY_COPY_PIECE) {
-    size_t piece = LWIPY_COPY_PIECE;
-#ifdef __GNUC__
-    __asm__("" : "+r"(piece));     /* not known, or the compiler writes its own `rep movs` */
-#endif
-    memcpy(out, in, piece);
-    out += piece;
-    in += piece;
+    lwipy_copy_piece(out, in, LWIPY_COPY_PIECE);
+    out += LWIPY_COPY_PIECE;
+    in += LWIPY_COPY_PIECE;
     length -= LWIPY_COPY_PIECE;
   }
-  memcpy(out, in, length);
+  lwipy_copy_piece(out, in, length);
 }
 
 #endif /* LWIPY_COPY_H */
