@@ -36,6 +36,7 @@
 #define PAUSE 1000                 /* microseconds */
 #define BUSY  8                    /* takings and givings in a PAUSE from which on the next one is: */
 #define LONG_PAUSE 4000
+#define CROWD_LASTS 50000          /* threads that stream come and go: not always do many wait at once */
 
 enum { NOBODY = 0, DRIVER = 1, WAITER = 2 };
 
@@ -88,7 +89,7 @@ lwipy_admit(lwipy_core *core, int on)
 static int
 is_crowded(const lwipy_core *core)
 {
-  return lwipy_monotonic() - core->lead.crowd < LONG_PAUSE;
+  return lwipy_monotonic() - core->lead.crowd < CROWD_LASTS;
 }
 
 int
