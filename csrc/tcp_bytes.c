@@ -178,6 +178,10 @@ core_tcp_recv(lwipy_handle handle, void *buffer, size_t room, int flags)
     }
     return done;
   }
+  if (flags & LWIPY_QUEUED) {
+    rearm(tcp);
+    return LWIPY_EWOULDBLOCK;
+  }
   if (tcp->got_fin || tcp->read_shut) {
     return 0;                        /* the end stays the end, whatever happens to the other direction */
   }

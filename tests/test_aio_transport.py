@@ -11,7 +11,7 @@ import pytest
 from aio_world import Buffered, Recorder, connected, run, soon, two_hosts
 
 from lwipy.aio import create_connection, create_server
-from lwipy.aio.transport import CHUNK
+from lwipy.aio.reading import PIECE
 
 MEGABYTE = 1 << 20
 
@@ -162,8 +162,8 @@ def test_chunks_are_large() -> None:
             server.transport.resume_reading()
             await server.ended
         assert sum(server.sizes) == 20 * MEGABYTE
-        assert max(server.sizes) > CHUNK // 2
-        assert max(server.sizes) <= CHUNK
+        assert max(server.sizes) > PIECE // 2
+        assert max(server.sizes) <= PIECE
 
     run(main, debug=False)
 

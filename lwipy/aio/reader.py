@@ -3,7 +3,8 @@
 Theory of operation. asyncio's reader appends what comes to its buffer, cuts from that what is read, and copies the cut:
 three copies of every byte. So what comes while nothing waits to be read is kept as the object that it is, and read()
 cuts from that, which is no copy where all of it is asked for. Every other method finds it in the buffer: it is moved
-there as soon as one asks for the buffer.
+there as soon as one asks for the buffer. Where nothing is left to be read, read() takes what has come from the
+transport before it waits.
 
 Invariants:
 
@@ -16,6 +17,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from lwipy.aio.reading import PIECE, PLENTY
+from lwipy.aio.transport import StreamTransport
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import SupportsIndex
@@ -26,6 +30,7 @@ class StreamReader(asyncio.StreamReader):
 
     _kept: bytes
     _taken: int  # bytes of `_kept` that were read
+    _source: StreamTransport | None = None
 
     if TYPE_CHECKING:  # the base's own
         _exception: BaseException | None
@@ -33,8 +38,15 @@ class StreamReader(asyncio.StreamReader):
         _eof: bool
         _paused: bool
         _transport: Any
+        _waiter: Any
         _wait_for_data: Any
         _wakeup_waiter: Any
+
+    def set_transport(self, transport: asyncio.BaseTransport) -> None:
+        super().set_transport(transport)
+        if isinstance(transport, StreamTransport):
+            self._source = transport
+            transport._taken = True
 
     @property
     def _buffer(self) -> bytearray:
@@ -61,7 +73,13 @@ class StreamReader(asyncio.StreamReader):
     async def read(self, n: int = -1) -> bytes:
         if n > 0 and self._exception is None:
             if not self._kept and not self._rest and not self._eof:
-                await self._wait_for_data("read")
+                if self._source is not None and self._waiter is None:
+                    data = self._source.take(n if n >= PLENTY else PIECE)
+                    if data and len(data) <= n:
+                        return data
+                    self.feed_data(data)
+                if not self._kept:
+                    await self._wait_for_data("read")
             kept = self._kept
             if kept and not self._paused and not self._taken and len(kept) <= n:
                 self._kept = b""

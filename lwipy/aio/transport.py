@@ -1,8 +1,8 @@
 """The stream transport: an asyncio protocol on one TCP endpoint.
 
 Theory of operation. The endpoint says once that it is readable or writable, and again only after an operation had to
-wait. So a readable transport reads until the endpoint has nothing more, in large chunks, and `_readable` remembers
-that it stopped early (paused, or took its share of the turn). How it writes is an idea of its own (`writing.py`).
+wait. How a transport reads and how it writes are ideas of their own (`reading.py`, `writing.py`); here is its life, and
+what it tells the protocol.
 
 Invariants:
 
@@ -20,16 +20,15 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-import threading
 import warnings
 from asyncio import constants, protocols
 from typing import TYPE_CHECKING, Any, Final
 
-from lwipy._native import WOULD_BLOCK, calls, ffi, lib
+from lwipy._native import lib
 from lwipy.aio.addresses import both_to_socket
 from lwipy.aio.driver import is_told_by, pass_on
+from lwipy.aio.reading import Reading
 from lwipy.aio.standin import stand_in
-from lwipy.aio.writing import Writing
 from lwipy.endpoints import Event, TcpEndpoint
 from lwipy.errors import StackClosedError
 
@@ -37,40 +36,18 @@ if TYPE_CHECKING:
     from lwipy.aio.server import Server
     from lwipy.blocking import Socket
 
-#: The most that one data_received() gets, bytes.
-CHUNK: Final = 256 * 1024
-#: Chunks that one transport reads before the others have their turn; after a full one they have it at once, and so has
-#: whoever waits for the data: a second one would have to be put behind it, and copied.
-SHARE: Final = 8
-#: Bytes: after a chunk of that many the next is received into memory of its own, instead of being copied out.
-PLENTY: Final = 32 * 1024
 _READABLE: Final = int(Event.READABLE)
 _WRITABLE: Final = int(Event.WRITABLE)
 _FAILED: Final = int(Event.FAILED)
-# What runs for every event is found without asking modules for it.
-_recv: Final = lib.lwipy_tcp_recv
-_recv_bytes: Final = calls.recv
-_LAST: Final[int] = lib.LWIPY_LAST
 _EXTRA: Final = frozenset(("socket", "sockname", "peername"))
 _log: Final = logging.getLogger("lwipy.aio")
 
 
-class _Chunk(threading.local):
-    """A thread's one receive buffer: what lands there is copied out before anything else runs."""
-
-    def __init__(self) -> None:
-        self.buffer = ffi.new("char[]", CHUNK)
-
-
-_chunk: Final = _Chunk()
-
-
-class StreamTransport(Writing):
+class StreamTransport(Reading):
     """An :class:`asyncio.Transport` over a connected endpoint, which it owns from now on."""
 
     __slots__ = (
-        "__weakref__", "_context", "_eof_received", "_names", "_owner", "_paused", "_plenty", "_polled", "_protocol",
-        "_readable", "_reading_asked", "_released", "_server", "_started", "_takes_buffers",
+        "__weakref__", "_context", "_names", "_owner", "_polled", "_protocol", "_released", "_server",
     )  # fmt: skip
 
     _start_tls_compatible = True
@@ -95,11 +72,9 @@ class StreamTransport(Writing):
         self._names = names or endpoint.names()
         self._loop: asyncio.AbstractEventLoop = loop
         self._begin_writing()
+        self._begin_reading()
         self._conn_lost = 0
-        self._closing = self._eof_received = False
-        self._paused = self._reading_asked = False
-        self._readable = self._plenty = False
-        self._started = False
+        self._closing = False
         self._server = server
         self.set_protocol(protocol)
         self._context = contextvars.copy_context()
@@ -165,6 +140,7 @@ class StreamTransport(Writing):
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         self._protocol: Any = protocol
         self._takes_buffers = isinstance(protocol, protocols.BufferedProtocol)
+        self._taken = False
 
     def get_protocol(self) -> asyncio.BaseProtocol:
         return self._protocol  # type: ignore[no-any-return]
@@ -199,105 +175,6 @@ class StreamTransport(Writing):
                 self._fatal_error(error, "Fatal error on stream transport")
         if self._polled is not None:
             self._polled.refresh()
-
-    # -- Reading -------------------------------------------------------------------------------------------------------
-
-    def is_reading(self) -> bool:
-        return not self._closing and not self._paused
-
-    def pause_reading(self) -> None:
-        self._paused = True
-
-    def resume_reading(self) -> None:
-        if self._paused:
-            self._paused = False
-            self._ask_to_read()
-
-    def _ask_to_read(self) -> None:
-        """Reads in the loop's next turn, if there may be something and nobody asked yet."""
-        if self._readable and not self._reading_asked and not self._closing:
-            self._reading_asked = True
-            self._loop.call_soon(self._read_as_asked)
-
-    def _read_as_asked(self) -> None:
-        self._reading_asked = False
-        self._read()
-        self._refresh()
-
-    def _read(self) -> None:
-        for _ in range(SHARE):
-            if not self._readable or self._paused or self._closing or self._eof_received or not self._started:
-                return
-            if self._takes_buffers:
-                self._read_into_protocol()
-            elif self._read_chunk() == CHUNK:
-                break
-        self._ask_to_read()
-
-    def _receive(self, buffer: Any, size: int) -> int:
-        """Bytes received, 0 at the end of the stream, -1 when nothing waits.
-
-        With less than `size` nothing is left, and an event will come.
-        """
-        endpoint = self._endpoint
-        return self._received(_recv(endpoint._stack._core, endpoint._handle, buffer, size, _LAST), size)
-
-    def _received(self, received: int, size: int) -> int:
-        endpoint = self._endpoint
-        if received > 0:
-            self._readable = received == size
-            self._plenty = received >= PLENTY
-        elif received == WOULD_BLOCK:
-            self._readable = False
-            return -1
-        endpoint._stack._after()
-        return received if received >= 0 else endpoint._check(received)
-
-    def _read_chunk(self) -> int:
-        """Bytes received, or what is not above zero."""
-        endpoint, chunk = self._endpoint, _chunk.buffer
-        try:
-            if self._plenty:
-                data = _recv_bytes(endpoint._stack._way, endpoint._handle, CHUNK, 0)
-                size = len(data) if type(data) is bytes else data
-                size = self._received(size, size)
-            else:
-                size = self._receive(chunk, CHUNK)
-                data = ffi.buffer(chunk, size)[:] if size > 0 else b""
-        except OSError as error:
-            self._fatal_error(error, "Fatal read error on stream transport")
-            return 0
-        if size == 0:
-            self._end_of_stream()
-        elif size > 0:
-            self._tell("data_received", data)
-        return size
-
-    def _read_into_protocol(self) -> None:
-        try:
-            buffer = self._protocol.get_buffer(-1)
-            if not len(buffer):
-                raise RuntimeError("get_buffer() returned an empty buffer")
-            target = ffi.from_buffer(buffer, require_writable=True)
-        except Exception as error:
-            self._fatal_error(error, "Fatal error: protocol.get_buffer() call failed.")
-            return
-        try:
-            size = self._receive(target, len(target))
-        except OSError as error:
-            self._fatal_error(error, "Fatal read error on stream transport")
-            return
-        finally:
-            ffi.release(target)
-        if size == 0:
-            self._end_of_stream()
-        elif size > 0:
-            self._tell("buffer_updated", size)
-
-    def _end_of_stream(self) -> None:
-        self._eof_received = True
-        if not self._tell("eof_received") and not self._closing:
-            self.close()
 
     def _tell(self, name: str, *arguments: object) -> object:
         """Calls the protocol; what it raises ends the connection. The answer; True for a failed call."""
