@@ -86,6 +86,11 @@ class Receiving(SocketBase):
         return description.until(lambda: endpoint.recv(bufsize), self._wait_time(flags), READABLE)
 
     def recv_into(self, buffer: Buffer, nbytes: int | None = 0, flags: int = 0) -> int:
+        if not flags and not nbytes and _is_plain(buffer):
+            description = self._description or self._open
+            got: int = description.at_once(_recv_into, self._timeout, buffer)
+            if got != NOT_HERE:
+                return description.checked(got)
         with _room(buffer, nbytes or 0, "recv_into") as view:
             endpoint = self._endpoint
             if isinstance(endpoint, TcpEndpoint):
@@ -150,6 +155,13 @@ def _check_size(size: int, operation: str) -> None:
 def _check_ancillary(size: int) -> None:
     if size < 0:
         raise ValueError("invalid ancillary data buffer length")
+
+
+def _is_plain(buffer: Buffer) -> bool:
+    """Bytes in a row that may be filled, as C takes them."""
+    if type(buffer) is bytearray:
+        return bool(buffer)
+    return type(buffer) is memoryview and buffer.nbytes > 0 and buffer.contiguous and not buffer.readonly
 
 
 def _room(buffer: Buffer, nbytes: int, operation: str) -> memoryview:
