@@ -8,16 +8,18 @@
  *
  * A segment is freed when it has been acknowledged to its end, and not before; it may be moved to the list of unsent
  * ones, to be sent again (repair.c, lwIP's own timer). While it is there, the first one that waits to be sent does not
- * lie behind it.
+ * lie behind it; and where the peer's window has no room for all of it, lwIP's timer cuts it, so that its end comes
+ * sooner. Its beginning stays what it was.
  *
  * Segments that a device puts into one frame (bundle.c) need the headers of the first alone. So tcp_output() sends one of
  * them, and those of the same size that follow are appended to what left, with all that it would have noted of them. What
  * is sent again, is the last or is shorter has lwIP's own decision.
  *
  * Invariants:
- * 1. `tail` is NULL, or its end lies behind lastack, so that it lives: looked at after every acknowledgement.
- * 2. The list begins at `tail` only while what is to be sent lies behind its end: then it is on that list, and what is
- *    sent belongs behind it.
+ * 1. `tail` is NULL, or nothing of it is acknowledged, so that it lives: looked at by where it begins, after every
+ *    acknowledgement.
+ * 2. The list begins at `tail` only while what is to be sent lies behind it: then it is on that list, and what is sent
+ *    belongs behind it.
  * 3. A segment follows only what left in this very call, and only within the window; it is a full one, so that there is
  *    no reason to keep it back.
  */
@@ -123,11 +125,11 @@ lwipy_output(struct lwipy_sending *sending)
 {
   struct tcp_pcb *pcb = sending->pcb;
   struct tcp_seg *head = pcb->unacked, *tail = sending->tail, *first = pcb->unsent;
-  if (tail != NULL && TCP_SEQ_LEQ(sending->tail_end, pcb->lastack)) {
+  if (tail != NULL && TCP_SEQ_LT(sending->tail_seq, pcb->lastack)) {
     sending->tail = tail = NULL;
   }
   if (first == NULL || pcb->state != ESTABLISHED || (pcb->flags & TF_RTO) || (lwipy_without & LWIPY_WITHOUT_TAIL) ||
-      (tail != NULL && TCP_SEQ_LT(seq_of(first), sending->tail_end))) {
+      (tail != NULL && TCP_SEQ_LEQ(seq_of(first), sending->tail_seq))) {
     tcp_output(pcb);               /* little, or something goes again */
     return;
   }
@@ -142,7 +144,7 @@ lwipy_output(struct lwipy_sending *sending)
   send_new(pcb);
   if (pcb->unacked != NULL) {
     sending->tail = last_from(pcb->unacked);
-    sending->tail_end = end_of(sending->tail);
+    sending->tail_seq = seq_of(sending->tail);
     pcb->unacked = head != NULL ? head : first;
   }
 }

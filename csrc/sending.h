@@ -57,7 +57,7 @@ struct lwipy_sending {
   u32_t undo_cwnd, undo_ssthresh, undo_again;   /* undo_again: what was sent again, and not yet found needless */
 
   struct tcp_seg *tail;            /* the last of those in flight, as far as is known (output.c) */
-  u32_t tail_end;
+  u32_t tail_seq;                  /* where it begins */
 
   struct lwipy_held *held, *last_held;   /* what is sent without a copy (held.c) */
   struct lwipy_held *found_held;   /* the last that was looked for, or NULL */

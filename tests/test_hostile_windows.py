@@ -85,6 +85,41 @@ def test_a_window_taken_back(target: Target) -> None:
     target.assert_unharmed()
 
 
+def test_a_window_that_cuts_the_last_segment_in_flight(target: Target) -> None:
+    """Taken back to less than that segment, which is cut then, and acknowledged piece by piece."""
+    listener = serve(target)
+    peer = Peer(target).connect(window=20_000, options=[("MSS", 1460)])
+    server = listener.accept()
+    content = random.Random(3).randbytes(40_000)
+    begin = peer.ack
+
+    def acknowledge(amount: int, window: int) -> None:
+        peer.ack = begin + amount
+        target.inject(peer.segment("A", window=window))
+
+    server.send(content[:7300])
+    acknowledge(5840, window=768)
+    server.send(content[7300:20_000])
+    target.time.run(limit=20)
+    assert max(segment.seq - begin + len(segment.payload) for segment in peer.answers()[-2:]) == 6608
+    for _ in range(3):
+        acknowledge(6608, window=692)
+    for at in range(20_000, 40_000, 500):
+        server.send(content[at : at + 500])
+    got = bytearray(content[:6608])
+    for _ in range(60):
+        for segment in sorted(peer.answers(), key=lambda segment: segment.seq):
+            if segment.seq == begin + len(got):
+                got += bytes(segment.payload)
+        acknowledge(len(got), window=20_000)
+        target.time.run(limit=0.5)
+        if server.info.unsent == 0 and len(got) == 40_000:
+            break
+    assert got == content
+    server.abort()
+    target.assert_unharmed()
+
+
 def test_data_beyond_the_window_is_not_taken(target: Target) -> None:
     listener = serve(target, rcvbuf=4096)
     peer = Peer(target).connect()
