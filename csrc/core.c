@@ -124,6 +124,7 @@ lwipy_inside_leave(void)
     lwipy_blocks_offer();
   }
   lwipy_wires_tell();
+  lwipy_waiters_return(lwipy_self);
   if (promised > 0 && next_deadline() < promised) {
     promised = 0;
     lwipy_atomic_or(&lwipy_self->attention, LWIPY_HAS_DEADLINE);

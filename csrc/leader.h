@@ -15,6 +15,7 @@ struct lwipy_leadership {
   struct lwipy_waiter *waiters;    /* threads that wait for endpoints */
   uint32_t waiting;                /* how many; atomic */
   uint32_t turning;                /* a turn is taken: what is told waits for its end, when errands are done */
+  uint32_t returning;              /* waiters have their errands done, and sleep on until the turn's frames have left */
   uint32_t errands;                /* errands are done at all; constant */
   int64_t crowd;                   /* when there were many last; microseconds */
   uint32_t admits;                 /* a driver's thread is there, so threads may wait here */
@@ -40,5 +41,6 @@ int lwipy_wait_errand(lwipy_core *core, lwipy_handle handle, lwipy_errand *erran
 void lwipy_waiters_signal(lwipy_core *core, lwipy_handle handle, uint32_t events);
 void lwipy_waiters_begin(lwipy_core *core);                                /* a turn */
 void lwipy_waiters_serve(lwipy_core *core);                                /* does their errands, at its end */
+void lwipy_waiters_return(lwipy_core *core);                               /* wakes them, when its frames have left */
 
 #endif /* LWIPY_LEADER_H */

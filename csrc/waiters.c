@@ -4,7 +4,8 @@
  * Theory of operation. Each waiting thread is on a list, with what it waits for. News of an endpoint are told in C, by
  * lwipy_signal(): the thread is woken, by its bell or out of the poller. A thread that waits for bytes, or for room for
  * its own, has an errand (errand.c): at the end of each turn that is done for those who have news or have just come,
- * and only who has it done is woken.
+ * and only who has it done is woken; not before the frames of the turn have left, for the peer, which waits for its
+ * acknowledgements, has the longer way.
  *
  * Invariants:
  * 1. The list, and what waiters are told, change with the list's lock, which is taken behind the core's and held neither
@@ -137,9 +138,28 @@ lwipy_waiters_serve(lwipy_core *core)
         (result = do_errand(core, waiter)) != LWIPY_EWOULDBLOCK) {
       waiter->result = result;
       waiter->errand = NULL;
-      give_news(core, waiter, waiter->wanted);
+      lwipy_atomic_or(&waiter->news, waiter->wanted);
+      waiter->is_to_return = core->lead.returning = 1;
     }
   }
   core->lead.turning = 0;
+  lwipy_mutex_unlock(&core->lead.lock);
+}
+
+void
+lwipy_waiters_return(lwipy_core *core)
+{
+  struct lwipy_waiter *waiter;
+  if (!core->lead.returning) {
+    return;
+  }
+  lwipy_mutex_lock(&core->lead.lock);
+  for (waiter = core->lead.waiters; waiter != NULL; waiter = waiter->next) {
+    if (waiter->is_to_return) {
+      waiter->is_to_return = 0;
+      give_news(core, waiter, waiter->wanted);
+    }
+  }
+  core->lead.returning = 0;
   lwipy_mutex_unlock(&core->lead.lock);
 }

@@ -16,6 +16,7 @@ struct lwipy_waiter {
   uint32_t leads;                  /* atomic */
   lwipy_errand *errand;            /* what is to be done for it, or NULL */
   int64_t result;                  /* of that, when it is done */
+  int is_to_return;                /* it is, and the thread sleeps on */
   lwipy_bell bell;
 };
 
