@@ -103,7 +103,8 @@ def test_stamps_are_the_wall_clocks_otherwise(tmp_path: Path) -> None:
         pair.a.udp().send(b"now", ("10.0.0.2", 9))
         after = time.time_ns()
     (stamp, _, _), *_ = records(path)
-    assert before - 10**6 <= stamp <= after + 10**6
+    second = 10**9  # far more than the clocks of two processors are apart
+    assert before - second <= stamp <= after + second
 
 
 def test_ip_interfaces_write_raw_ip(tmp_path: Path) -> None:
