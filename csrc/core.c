@@ -13,6 +13,7 @@
 #include "link.h"
 #include "netif.h"
 #include "stage.h"
+#include "waiters.h"
 
 #include <string.h>
 

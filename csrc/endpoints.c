@@ -15,6 +15,7 @@
  * 5. No callback of lwIP runs Python or closes a pcb: it queues, and calls lwipy_signal().
  */
 #include "core.h"
+#include "waiters.h"
 
 #include <string.h>
 

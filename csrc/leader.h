@@ -1,5 +1,5 @@
 /*
- * Threads that wait for an endpoint in C: see leader.c for who drives, waiters.c for what they are told.
+ * Threads that wait for an endpoint in C, and which of them drives: see leader.c.
  */
 #ifndef LWIPY_LEADER_H
 #define LWIPY_LEADER_H
@@ -36,11 +36,5 @@ void lwipy_leader_failed(lwipy_core *core);                                /* lw
 int lwipy_leader_is_at_work(lwipy_core *core);                             /* it will soon look for errands; any thread */
 /* As lwipy_wait(), and what became of the errand, unless it is not over. */
 int lwipy_wait_errand(lwipy_core *core, lwipy_handle handle, lwipy_errand *errand, int64_t microseconds, int64_t *result);
-
-/* Inside, with the core's lock. */
-void lwipy_waiters_signal(lwipy_core *core, lwipy_handle handle, uint32_t events);
-void lwipy_waiters_begin(lwipy_core *core);                                /* a turn */
-void lwipy_waiters_serve(lwipy_core *core);                                /* does their errands, at its end */
-void lwipy_waiters_return(lwipy_core *core);                               /* wakes them, when its frames have left */
 
 #endif /* LWIPY_LEADER_H */

@@ -65,7 +65,7 @@ enum { LWIPY_WITHOUT_MERGE = 1,       /* merge.c */
 enum { LWIPY_PEEK = 1,       /* what is received stays */
        LWIPY_LAST = 2,       /* an event will say what comes after less than there was room for; nobody asks before */
        LWIPY_WHOLE = 4,      /* where more is queued than there is room for, all stays; the result is how much it is */
-       LWIPY_QUEUED = 8 };   /* only bytes: of an end or an error an event tells, if none are left */
+       LWIPY_QUEUED = 8 };   /* only bytes: of an end or an error an event tells, if none are left; for no errand */
 
 enum { LWIPY_TCP = 1, LWIPY_UDP = 2, LWIPY_RAW = 3 };
 enum { LWIPY_L2 = 2, LWIPY_L3 = 3 };

@@ -8,8 +8,8 @@
  * acknowledgements, has the longer way.
  *
  * Invariants:
- * 1. The list, and what waiters are told, change with the list's lock, which is taken behind the core's and held neither
- *    in a sleep nor while an errand is done.
+ * 1. The list, and what waiters are told, change with the list's lock, which is taken behind the core's and held
+ *    neither in a sleep nor while an errand is done.
  * 2. A waiter is on the list before it looks whether it missed its event (lwipy_missed), or before its errand is looked
  *    for (LWIPY_HAS_ERRANDS); and whoever has an event looks at the list. It is off the list before it returns: it lies
  *    on its thread's stack.
@@ -110,7 +110,9 @@ void
 lwipy_waiters_begin(lwipy_core *core)
 {
   core->lead.turning = 1;
-  lwipy_atomic_and(&core->attention, ~(uint32_t)LWIPY_HAS_ERRANDS);
+  if (lwipy_atomic_get(&core->attention) & LWIPY_HAS_ERRANDS) {
+    lwipy_atomic_and(&core->attention, ~(uint32_t)LWIPY_HAS_ERRANDS);
+  }
 }
 
 /* As far as it goes now. The list's lock is given up meanwhile. */
@@ -127,8 +129,8 @@ do_errand(lwipy_core *core, struct lwipy_waiter *waiter)
   return result;
 }
 
-void
-lwipy_waiters_serve(lwipy_core *core)
+static void
+serve_all(lwipy_core *core)
 {
   struct lwipy_waiter *waiter;
   int64_t result;
@@ -138,12 +140,19 @@ lwipy_waiters_serve(lwipy_core *core)
         (result = do_errand(core, waiter)) != LWIPY_EWOULDBLOCK) {
       waiter->result = result;
       waiter->errand = NULL;
-      lwipy_atomic_or(&waiter->news, waiter->wanted);
       waiter->is_to_return = core->lead.returning = 1;
     }
   }
-  core->lead.turning = 0;
   lwipy_mutex_unlock(&core->lead.lock);
+}
+
+void
+lwipy_waiters_serve(lwipy_core *core)
+{
+  if (lwipy_atomic_get(&core->lead.waiting) > 0) {
+    serve_all(core);
+  }
+  core->lead.turning = 0;
 }
 
 void
