@@ -7,9 +7,9 @@
  * wasted. lwIP allocates few distinct sizes, so the lists serve nearly every call. When the stretch is used up, a small
  * block may come from a list of larger ones: what was packets once must not be lost to everything else.
  * A fault for each page costs more than clearing it: pages are populated in batches, a few at a time within the first
- * megabyte, which most stacks never exceed, and from the next boundary on they are large. But a hypervisor may have taken back what its guest had free, and give a large
- * page again piece by piece, in milliseconds, while the guest still has small ones at hand. So the first touch of each
- * large one is timed, and after a slow one all are small.
+ * megabyte, which most stacks never exceed, and from the next boundary on they are large. But a hypervisor may have
+ * taken back what its guest had free, and give a large page again piece by piece, in milliseconds, while the guest still
+ * has small ones at hand. So the first touch of each large one is timed, and after a slow one all are small.
  *
  * Invariants:
  * 1. A block belongs to its class for ever; memory goes back to the system when the core is closed, at once.

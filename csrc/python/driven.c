@@ -119,12 +119,7 @@ clear(PyObject *self)
 static void
 dealloc(PyObject *self)
 {
-  PyTypeObject *type = Py_TYPE(self);
-  freefunc free_memory = (freefunc)PyType_GetSlot(type, Py_tp_free);
-  PyObject_GC_UnTrack(self);
-  (void)clear(self);
-  free_memory(self);
-  Py_DECREF(type);
+  lwipy_dealloc(self, clear);
 }
 
 static PyMethodDef methods[] = {

@@ -59,6 +59,17 @@ lwipy_end_hears(PyObject *self, const struct lwipy_calls *calls)
   return hears;
 }
 
+void
+lwipy_dealloc(PyObject *self, inquiry clear)
+{
+  PyTypeObject *type = Py_TYPE(self);
+  freefunc free_memory = (freefunc)PyType_GetSlot(type, Py_tp_free);
+  PyObject_GC_UnTrack(self);
+  (void)clear(self);
+  free_memory(self);
+  Py_DECREF(type);
+}
+
 /* ---- The class ------------------------------------------------------------------------------------------------------ */
 
 static int
@@ -85,12 +96,7 @@ clear(PyObject *self)
 static void
 dealloc(PyObject *self)
 {
-  PyTypeObject *type = Py_TYPE(self);
-  freefunc free_memory = (freefunc)PyType_GetSlot(type, Py_tp_free);
-  PyObject_GC_UnTrack(self);
-  (void)clear(self);
-  free_memory(self);
-  Py_DECREF(type);
+  lwipy_dealloc(self, clear);
 }
 
 static PyMemberDef members[] = {

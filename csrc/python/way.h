@@ -41,6 +41,7 @@ lwipy_hold *lwipy_hold_of(const struct way *way, PyObject *data, size_t length);
 /* What lies `there` in an object of a class of ours, or what it has by that name. Here as below, what is given is a new
    reference, or NULL, and an exception; or 0, or -1 and an exception. */
 PyObject *lwipy_found(PyObject *self, PyObject *there, PyObject *name);
+void lwipy_dealloc(PyObject *self, inquiry clear);   /* of an object whose slots `clear` empties */
 
 /* Of what is an End. */
 PyObject *lwipy_end_stack(PyObject *self, PyObject *const *names);
